@@ -1,0 +1,1 @@
+"""The gateway: NATS topics to browsers' WebSockets, as a Django app."""

@@ -1,0 +1,175 @@
+"""A session: one authenticated socket's state, and the checks on what it asks for.
+
+Pure: time comes in as an argument, in seconds of any steady clock, where it matters.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Collection
+
+import msgspec
+from msgspec import Struct
+
+from .exceptions import (
+    AuthRequired,
+    BadFrame,
+    NotSubscribed,
+    RateLimited,
+    SessionExpired,
+    TooLarge,
+    TooManySubscriptions,
+)
+from .frames import Connect
+from .limits import RateLimit
+from .messages import Identity
+from .rules import Action
+from .subjects import parse_topic
+
+
+class Limits(Struct, frozen=True):
+    """What one socket may ask for. Sizes in bytes, rates per second."""
+
+    open_topics: frozenset[str]
+    max_subscriptions: int
+    max_payload: int
+    frame_rate: float
+    frame_burst: int
+
+
+class Ticket(Struct, frozen=True, array_like=True):
+    """What a `sessionId` says, signed: whose it is, of which stream, since when (Unix s)."""
+
+    user_id: str
+    epoch: str
+    issued: int
+    nonce: str
+
+
+_decode_ticket = msgspec.json.Decoder(Ticket).decode
+
+
+def sign_ticket(ticket: Ticket, key: bytes) -> str:
+    """Return the `sessionId` of a ticket."""
+    body = msgspec.json.encode(ticket)
+    signature = hmac.digest(key, body, hashlib.sha256)[:16]
+    return base64.urlsafe_b64encode(signature + body).rstrip(b"=").decode()
+
+
+def read_ticket(session_id: str, key: bytes, *, now: float, max_age: float) -> Ticket:
+    """Return the ticket in a `sessionId`.
+
+    Args:
+        now: Unix seconds.
+        max_age: seconds after which it counts no more.
+
+    Raises:
+        SessionExpired: when it is forged, damaged or too old.
+    """
+    try:
+        raw = base64.urlsafe_b64decode(session_id.encode() + b"=" * (-len(session_id) % 4))
+        signature, body = raw[:16], raw[16:]
+        if hmac.compare_digest(signature, hmac.digest(key, body, hashlib.sha256)[:16]):
+            ticket = _decode_ticket(body)
+            if now - ticket.issued <= max_age:
+                return ticket
+    except (binascii.Error, msgspec.DecodeError, ValueError):
+        pass
+    raise SessionExpired("This sessionId is not valid any more: subscribe anew.")
+
+
+class Session:
+    """What a socket is and holds: nobody before `connect`, then one user until it closes."""
+
+    __slots__ = ("_identity", "_limits", "_rate", "topics")
+
+    def __init__(self, limits: Limits, *, now: float) -> None:
+        self._limits = limits
+        self._identity: Identity | None = None
+        self._rate = RateLimit(limits.frame_rate, limits.frame_burst, now=now)
+        self.topics: set[str] = set()
+
+    @property
+    def identity(self) -> Identity:
+        """Who it is.
+
+        Raises:
+            AuthRequired: before `connect` succeeded.
+        """
+        if self._identity is None:
+            raise AuthRequired("Send a 'connect' frame first.")
+        return self._identity
+
+    @property
+    def authenticated(self) -> bool:
+        """Say whether `connect` succeeded."""
+        return self._identity is not None
+
+    def authenticate(self, identity: Identity) -> None:
+        """Become (or stay, with new rules and a new expiry) that user."""
+        self._identity = identity
+
+    def admit(self, frame: object, *, now: float) -> None:
+        """Return when this frame may come now.
+
+        Raises:
+            RateLimited: too many in too short a time.
+            AuthRequired: anything before `connect`.
+            BadFrame: a second `connect`.
+        """
+        if not self._rate.allows(now):
+            raise RateLimited(
+                f"Too many frames: at most {self._limits.frame_rate:g} a second."
+                " This one was dropped."
+            )
+        if isinstance(frame, Connect):
+            if self._identity is not None:
+                raise BadFrame("This socket is connected already; use 'refresh' for a new token.")
+        elif self._identity is None:
+            raise AuthRequired("Send a 'connect' frame first.")
+
+    def check_topic(self, action: Action, topic: str) -> None:
+        """Return when the session may do that there.
+
+        Raises:
+            BadTopic: malformed or not open to clients.
+            AclDenied: no rule allows it, or one denies it.
+        """
+        parse_topic(topic, self._limits.open_topics)
+        self.identity.rules.require(action, topic)
+
+    def check_room(self) -> None:
+        """Return when one more topic may be held.
+
+        Raises:
+            TooManySubscriptions: otherwise.
+        """
+        if len(self.topics) >= self._limits.max_subscriptions:
+            raise TooManySubscriptions(
+                f"A socket holds at most {self._limits.max_subscriptions} topics:"
+                " unsubscribe from one first."
+            )
+
+    def check_held(self, topic: str) -> None:
+        """Return when the session holds the topic.
+
+        Raises:
+            NotSubscribed: otherwise.
+        """
+        if topic not in self.topics:
+            raise NotSubscribed(f"This socket does not hold '{topic}'.", topic=topic)
+
+    def check_payload(self, payload: Collection[int]) -> None:
+        """Return when the payload is not too large.
+
+        Raises:
+            TooLarge: otherwise.
+        """
+        if len(payload) > self._limits.max_payload:
+            raise TooLarge(
+                f"A payload is at most {self._limits.max_payload} bytes; this one has"
+                f" {len(payload)}."
+            )

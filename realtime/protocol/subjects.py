@@ -1,0 +1,132 @@
+"""Topics, patterns and subjects: what a name may be, what it matches, where it travels."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+from .exceptions import BadTopic
+
+MAX_TOPIC_BYTES = 200
+"""Longest topic, in bytes."""
+
+_TOPIC = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+_PATTERN_TOKEN = re.compile(r"(?:[A-Za-z0-9_-]|\{user_id\})+|\*", re.ASCII)
+USER_ID = "{user_id}"
+"""Stands for the session's own user id in a pattern."""
+
+# A Channels group name is shorter than this (channels.layers.BaseChannelLayer).
+_MAX_GROUP = 100
+
+
+def is_token(text: str) -> bool:
+    """Say whether `text` is one token of a topic, as a user id must be."""
+    return len(text) <= MAX_TOPIC_BYTES and _TOKEN.fullmatch(text) is not None
+
+
+def parse_topic(text: str, open_topics: Iterable[str]) -> str:
+    """Return `text` when it is a topic that clients may name.
+
+    Args:
+        text: what the client sent.
+        open_topics: the leading tokens that are open to clients.
+
+    Raises:
+        BadTopic: when it is malformed, too long, or outside the open space.
+    """
+    if len(text) > MAX_TOPIC_BYTES or _TOPIC.fullmatch(text) is None:
+        raise BadTopic(
+            f"A topic is 1 to {MAX_TOPIC_BYTES} bytes of letters, digits, '-' and '_' in tokens"
+            " joined by dots, for example 'user.7.notifications'."
+        )
+    if text.partition(".")[0] not in open_topics:
+        raise BadTopic(
+            f"Topics here start with one of: {', '.join(sorted(open_topics))}.", topic=text
+        )
+    return text
+
+
+def parse_pattern(text: str) -> str:
+    """Return `text` when it is a NATS pattern: `*` one token, `>` the rest, `{user_id}`.
+
+    Raises:
+        BadTopic: with a sentence that says which token is wrong.
+    """
+    if not text or len(text) > MAX_TOPIC_BYTES:
+        raise BadTopic(f"A pattern is 1 to {MAX_TOPIC_BYTES} characters long.")
+    tokens = text.split(".")
+    for position, token in enumerate(tokens):
+        if token == ">":
+            if position != len(tokens) - 1:
+                raise BadTopic("'>' stands for the rest, so it can only be the last token.")
+        elif _PATTERN_TOKEN.fullmatch(token) is None:
+            raise BadTopic(
+                f"{token!r} is no token: use letters, digits, '-', '_', '{USER_ID}',"
+                " '*' for one token or '>' for the rest."
+            )
+    return text
+
+
+def covers(pattern: str, topic: str) -> bool:
+    """Say whether `pattern` covers all of `topic`, which may itself be a pattern.
+
+    A plain topic is covered when it matches; a pattern is covered when every topic that it
+    matches is matched by `pattern` too.
+    """
+    wanted = topic.split(".")
+    tokens = pattern.split(".")
+    for position, token in enumerate(tokens):
+        if token == ">":
+            return len(wanted) > position
+        if position >= len(wanted):
+            return False
+        other = wanted[position]
+        if other == ">" or (token != other and token != "*"):
+            return False
+    return len(wanted) == len(tokens)
+
+
+def overlaps(pattern: str, other: str) -> bool:
+    """Say whether some topic matches both patterns."""
+    left, right = pattern.split("."), other.split(".")
+    for one, two in zip(left, right, strict=False):
+        if ">" in (one, two):
+            return True
+        if one != two and "*" not in (one, two):
+            return False
+    return len(left) == len(right)
+
+
+@lru_cache(maxsize=65536)
+def group_for(topic: str) -> str:
+    """Return the channel-layer group of `topic`: the topic itself, hashed if too long.
+
+    A topic consists of characters that a group name allows, so only its length can be wrong.
+    The prefixes keep a hashed name from meeting a plain one.
+    """
+    group = f"t.{topic}"
+    if len(group) < _MAX_GROUP:
+        return group
+    return f"h.{hashlib.sha256(topic.encode()).hexdigest()}"
+
+
+class Subjects:
+    """The gateway's own NATS subjects under one settable prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self.auth = f"{prefix}.auth"
+        self.relay = f"{prefix}.relay"
+        self.control_user = f"{prefix}.control.user"
+        self.control_acl = f"{prefix}.control.acl"
+        self.presence = f"{prefix}.control.presence"
+
+    def relay_of(self, topic: str) -> str:
+        """Return the subject on which the stream republishes `topic` (or a pattern)."""
+        return f"{self.relay}.{topic}"
+
+    def topic_of(self, relayed: str) -> str:
+        """Return the topic of a relay subject."""
+        return relayed[len(self.relay) + 1 :]
