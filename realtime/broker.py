@@ -1,0 +1,538 @@
+"""The broker: the only module that speaks to NATS. Addresses and timeouts are arguments.
+
+Messages reach their handler straight from nats-py's read loop: no queue and no task per
+subscription, so ten thousand topics cost ten thousand dictionary entries. The price is one
+private hook of the pinned nats-py, `Client._process_msg`, overridden in `_DirectClient`.
+Handlers therefore must not wait for the network; what takes long becomes a task of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from nats import errors
+from nats.aio.client import Client
+
+from .protocol.exceptions import GatewayError, NoResponder, RequestTimeout, Unavailable
+
+logger = logging.getLogger(__name__)
+
+# One outstanding ping is allowed, so a black hole is noticed within three intervals.
+PING_INTERVAL = 4
+RECONNECT_WAIT = 0.25
+DRAIN_TIMEOUT = 3
+
+
+class Message(Struct, frozen=True):
+    """One message from NATS; `status` is 0 unless the server says one (204, 404, 503, …)."""
+
+    subject: str
+    data: bytes
+    headers: Mapping[str, str]
+    reply: str
+    status: int
+
+
+Handler = Callable[[Message], Awaitable[None]]
+
+
+class Stored(Struct, frozen=True):
+    """JetStream's confirmation of a publish."""
+
+    sequence: int = msgspec.field(name="seq")
+    duplicate: bool = False
+
+
+class StreamState(Struct, frozen=True):
+    """What a stream holds: sequences `first` to `last`."""
+
+    first: int = msgspec.field(name="first_seq")
+    last: int = msgspec.field(name="last_seq")
+
+
+class StreamInfo(Struct, frozen=True):
+    """A stream: its configuration, its creation time (the epoch) and its state."""
+
+    config: dict[str, Any]
+    created: str
+    state: StreamState
+
+
+class _ApiError(Struct, frozen=True):
+    description: str = ""
+    code: int = 0
+
+
+class _StreamReply(Struct, frozen=True):
+    error: _ApiError | None = None
+    config: dict[str, Any] | None = None
+    created: str = ""
+    state: StreamState | None = None
+
+
+class _PublishReply(Struct, frozen=True):
+    error: _ApiError | None = None
+    seq: int = 0
+    duplicate: bool = False
+
+
+_decode_stream = msgspec.json.Decoder(_StreamReply).decode
+_decode_publish = msgspec.json.Decoder(_PublishReply).decode
+
+
+def parse_headers(raw: bytes) -> tuple[int, dict[str, str]]:
+    """Return status and headers of a NATS header block (NATS ADR-4); status 0: none."""
+    headers: dict[str, str] = {}
+    if not raw:
+        return 0, headers
+    lines = raw.decode("utf-8", "replace").split("\r\n")
+    for line in lines[1:]:
+        name, separator, value = line.partition(":")
+        if separator:
+            headers[name] = value.strip()
+    status = lines[0][9:12]
+    return (int(status) if status.isdigit() else 0), headers
+
+
+class _DirectClient(Client):  # type: ignore[misc]
+    """nats-py's client, handing messages of direct subscriptions to their handler at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.direct: dict[int, Handler] = {}
+
+    async def subscribe_direct(self, subject: str, queue: str, handler: Handler) -> int:
+        """Subscribe with a handler in place before the first message can arrive."""
+        sid: int = self._sid + 1
+        self.direct[sid] = handler
+        await self.subscribe(subject, queue=queue)
+        return sid
+
+    async def unsubscribe_direct(self, sid: int) -> None:
+        """Stop a direct subscription."""
+        self.direct.pop(sid, None)
+        subscription = self._subs.get(sid)
+        if subscription is not None:
+            await subscription.unsubscribe()
+
+    async def _attempt_reconnect(self) -> None:
+        # A close would wait for its buffer to drain, which a black hole never lets happen.
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+        await super()._attempt_reconnect()
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        handler = self.direct.get(sid)
+        if handler is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        try:
+            status, parsed = parse_headers(headers)
+            await handler(Message(subject.decode(), bytes(data), parsed, reply.decode(), status))
+        except Exception:
+            # An exception here would end nats-py's read loop, and with it the connection.
+            logger.exception("handler failed subject=%s", subject.decode("utf-8", "replace"))
+
+
+class Subscription:
+    """A subscription that outlives the client connection it was made on."""
+
+    __slots__ = ("handler", "queue", "sid", "subject")
+
+    def __init__(self, subject: str, queue: str, handler: Handler) -> None:
+        self.subject = subject
+        self.queue = queue
+        self.handler = handler
+        self.sid = 0
+
+
+class Broker:
+    """A connection to NATS that comes back by itself, for as long as the process lives.
+
+    Args:
+        url: one address or several, comma-separated; user and password may be in it.
+        name: shown in NATS monitoring.
+        inbox_prefix: where replies come in; permissions can be tied to it.
+        connect_timeout: seconds for the first connection.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        inbox_prefix: str = "_INBOX",
+        connect_timeout: float = 5.0,
+    ) -> None:
+        self._servers = [server.strip() for server in url.split(",")]
+        self._name = name
+        self._inbox_prefix = inbox_prefix
+        self._connect_timeout = connect_timeout
+        self._client: _DirectClient | None = None
+        self._closing = False
+        self._rebuilding: asyncio.Task[None] | None = None
+        self._subscriptions: set[Subscription] = set()
+        self._inbox = ""
+        self._replies: dict[str, Callable[[Message], None]] = {}
+        self._tokens = itertools.count()
+        self.reconnects = 0
+        self.on_reconnect: list[Callable[[], None]] = []
+        self.on_disconnect: list[Callable[[], None]] = []
+
+    @property
+    def connected(self) -> bool:
+        """Say whether NATS is reachable right now."""
+        return self._client is not None and self._client.is_connected
+
+    async def connect(self) -> None:
+        """Connect.
+
+        Raises:
+            Unavailable: when no server answers within the connect timeout.
+        """
+        client = _DirectClient()
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                await client.connect(
+                    servers=self._servers,
+                    name=self._name,
+                    inbox_prefix=self._inbox_prefix,
+                    connect_timeout=2,
+                    # 60, the default, and it gives up for good.
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=RECONNECT_WAIT,
+                    ping_interval=PING_INTERVAL,
+                    max_outstanding_pings=1,
+                    drain_timeout=DRAIN_TIMEOUT,
+                    error_cb=self._error,
+                    disconnected_cb=self._disconnected,
+                    reconnected_cb=self._reconnected,
+                    closed_cb=self._closed,
+                )
+        except (TimeoutError, OSError, errors.Error) as exc:
+            client._closed_cb = None
+            with contextlib.suppress(Exception):
+                await client.close()
+            raise Unavailable(
+                f"NATS is not reachable at {self._addresses()}: {client.last_error or 'no answer'}."
+            ) from exc
+        self._client = client
+        self._inbox = client.new_inbox()
+        await client.subscribe_direct(f"{self._inbox}.*", "", self._reply)
+        for subscription in self._subscriptions:
+            subscription.sid = await client.subscribe_direct(
+                subscription.subject, subscription.queue, subscription.handler
+            )
+
+    async def connect_forever(self) -> None:
+        """Connect, trying again every few seconds until it works."""
+        delay = 0.5
+        while not self._closing:
+            try:
+                await self.connect()
+                return
+            except Unavailable as exc:
+                logger.warning("nats unreachable, trying again in=%.1fs reason=%s", delay, exc)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+
+    async def close(self) -> None:
+        """Send what is buffered, then close; gives up after a few seconds."""
+        self._closing = True
+        if self._rebuilding is not None:
+            self._rebuilding.cancel()
+        if self._client is None:
+            return
+        with contextlib.suppress(TimeoutError, OSError, errors.Error):
+            async with asyncio.timeout(DRAIN_TIMEOUT):
+                if self._client.is_connected:
+                    await self._client.flush(timeout=DRAIN_TIMEOUT)
+                await self._client.close()
+
+    async def publish(
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        headers: dict[str, str] | None = None,
+        reply: str = "",
+    ) -> None:
+        """Publish, unconfirmed.
+
+        Raises:
+            Unavailable: when NATS is away or the message is over the server's limit.
+        """
+        client = self._client
+        if client is None or not client.is_connected:
+            # nats-py would buffer it and perhaps send it much later, after a deadline passed.
+            raise Unavailable("NATS is out of reach; try again in a moment.")
+        try:
+            await client.publish(subject, data, reply=reply, headers=headers)
+        except (errors.Error, OSError) as exc:
+            raise Unavailable(f"NATS did not take the message: {exc}.") from exc
+
+    async def request(
+        self, subject: str, data: bytes, *, timeout: float, headers: dict[str, str] | None = None
+    ) -> Message:
+        """Return the first reply.
+
+        Args:
+            timeout: seconds to wait for it.
+
+        Raises:
+            NoResponder: nobody listens on the subject.
+            RequestTimeout: no reply in time.
+            Unavailable: NATS is away.
+        """
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
+        def receive(message: Message) -> None:
+            if not answer.done():
+                answer.set_result(message)
+
+        with self._expecting(receive) as inbox:
+            await self.publish(subject, data, headers=headers, reply=inbox)
+            try:
+                async with asyncio.timeout(timeout):
+                    message = await answer
+            except TimeoutError as exc:
+                raise RequestTimeout(f"No reply within {timeout:g} s.") from exc
+        if message.status == 503:
+            raise NoResponder("Nobody answers there.")
+        return message
+
+    async def gather(self, subject: str, data: bytes, *, wait: float) -> list[Message]:
+        """Return all replies that come within `wait` seconds.
+
+        Raises:
+            Unavailable: NATS is away.
+        """
+        replies: list[Message] = []
+
+        def receive(message: Message) -> None:
+            if message.status == 0:
+                replies.append(message)
+
+        with self._expecting(receive) as inbox:
+            await self.publish(subject, data, reply=inbox)
+            await asyncio.sleep(wait)
+        return replies
+
+    async def store(
+        self, subject: str, data: bytes, *, headers: dict[str, str] | None, timeout: float
+    ) -> Stored:
+        """Publish and wait until JetStream has stored it.
+
+        Raises:
+            Unavailable: when no stream confirms it within `timeout` seconds; it may be stored
+                all the same, so try again with the same `Nats-Msg-Id`.
+        """
+        try:
+            message = await self.request(subject, data, timeout=timeout, headers=headers)
+            reply = _decode_publish(message.data)
+        except (NoResponder, RequestTimeout, msgspec.DecodeError) as exc:
+            raise Unavailable("The stream did not confirm the message; try again.") from exc
+        if reply.error is not None:
+            raise Unavailable(f"The stream refused the message: {reply.error.description}.")
+        return Stored(reply.seq, reply.duplicate)
+
+    async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> Subscription:
+        """Call `handler` with every message on `subject`, across reconnects.
+
+        Args:
+            queue: members of one queue group share the messages.
+
+        Raises:
+            Unavailable: when the connection is gone and not coming back.
+        """
+        subscription = Subscription(subject, queue, handler)
+        self._subscriptions.add(subscription)
+        if self._client is not None:
+            try:
+                subscription.sid = await self._client.subscribe_direct(subject, queue, handler)
+            except (errors.Error, OSError) as exc:
+                self._subscriptions.discard(subscription)
+                raise Unavailable(f"NATS refused to subscribe to {subject}: {exc}.") from exc
+        return subscription
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription."""
+        self._subscriptions.discard(subscription)
+        if self._client is not None:
+            with contextlib.suppress(errors.Error, OSError):
+                await self._client.unsubscribe_direct(subscription.sid)
+
+    async def flush(self, timeout: float = 2.0) -> None:
+        """Return when the server has seen everything sent so far.
+
+        Raises:
+            Unavailable: when it does not say so within `timeout` seconds.
+        """
+        if self._client is None or not self._client.is_connected:
+            raise Unavailable("NATS is out of reach; try again in a moment.")
+        try:
+            async with asyncio.timeout(timeout):
+                await self._client.flush(timeout=int(timeout) + 1)
+        except (TimeoutError, errors.Error, OSError) as exc:
+            raise Unavailable("NATS does not answer.") from exc
+
+    async def direct_get(
+        self, stream: str, query: Mapping[str, Any], *, timeout: float
+    ) -> list[Message]:
+        """Return the stored messages that a batched direct get answers with (NATS ADR-31).
+
+        Raises:
+            Unavailable: when the answer is not complete within `timeout` seconds.
+        """
+        batch: list[Message] = []
+        end: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
+        def receive(message: Message) -> None:
+            if message.status == 0:
+                batch.append(message)
+            elif not end.done():
+                end.set_result(message)
+
+        with self._expecting(receive) as inbox:
+            await self.publish(
+                f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(query), reply=inbox
+            )
+            try:
+                async with asyncio.timeout(timeout):
+                    last = await end
+            except TimeoutError as exc:
+                raise Unavailable("The stream does not answer; try again.") from exc
+        if last.status not in (204, 404):
+            raise Unavailable(f"The stream refused to be read: status {last.status}.")
+        if batch and last.headers.get("Nats-Last-Sequence") != batch[-1].headers["Nats-Sequence"]:
+            raise Unavailable("The stream's answer was cut short; try again.")
+        return batch
+
+    async def stream_info(self, stream: str, *, timeout: float) -> StreamInfo | None:
+        """Return a stream, None when there is none.
+
+        Raises:
+            Unavailable: when JetStream does not answer.
+        """
+        return await self._stream_api("INFO", stream, None, timeout)
+
+    async def ensure_stream(self, config: Mapping[str, Any], *, timeout: float) -> StreamInfo:
+        """Make the stream, or bring its configuration up to date; keeps what it holds.
+
+        Raises:
+            Unavailable: when JetStream does not answer, or refuses the configuration.
+        """
+        name = config["name"]
+        info = await self.stream_info(name, timeout=timeout)
+        if info is None:
+            info = await self._stream_api("CREATE", name, config, timeout)
+        elif any(info.config.get(key) != value for key, value in config.items()):
+            info = await self._stream_api("UPDATE", name, {**info.config, **config}, timeout)
+        if info is None:
+            raise Unavailable(f"JetStream could not make the stream {name}.")
+        return info
+
+    async def _stream_api(
+        self, verb: str, stream: str, body: Mapping[str, Any] | None, timeout: float
+    ) -> StreamInfo | None:
+        data = msgspec.json.encode(body) if body is not None else b""
+        try:
+            message = await self.request(f"$JS.API.STREAM.{verb}.{stream}", data, timeout=timeout)
+            reply = _decode_stream(message.data)
+        except NoResponder as exc:
+            raise Unavailable("JetStream is not enabled on this NATS server.") from exc
+        except (RequestTimeout, msgspec.DecodeError) as exc:
+            raise Unavailable("JetStream does not answer.") from exc
+        if reply.error is not None:
+            if reply.error.code == 404:
+                return None
+            raise Unavailable(f"JetStream refused the stream {stream}: {reply.error.description}.")
+        if reply.config is None or reply.state is None:
+            raise Unavailable("JetStream's answer about the stream does not parse.")
+        return StreamInfo(reply.config, reply.created, reply.state)
+
+    @contextlib.contextmanager
+    def _expecting(self, receive: Callable[[Message], None]) -> Any:
+        token = str(next(self._tokens))
+        self._replies[token] = receive
+        try:
+            yield f"{self._inbox}.{token}"
+        finally:
+            del self._replies[token]
+
+    async def _reply(self, message: Message) -> None:
+        receive = self._replies.get(message.subject.rpartition(".")[2])
+        if receive is not None:
+            receive(message)
+
+    def _addresses(self) -> str:
+        return ", ".join(server.rpartition("@")[2] for server in self._servers)
+
+    async def _error(self, exc: Exception) -> None:
+        # Reconnecting says this several times a second; the callbacks below say it once.
+        logger.debug("nats error=%r", exc)
+        if isinstance(exc, errors.Error) and "permissions violation" in str(exc).lower():
+            logger.error("nats permissions: %s", exc)
+
+    async def _disconnected(self) -> None:
+        if not self._closing:
+            logger.warning("nats disconnected servers=%s", self._addresses())
+        for callback in self.on_disconnect:
+            callback()
+
+    async def _reconnected(self) -> None:
+        self.reconnects += 1
+        logger.info("nats reconnected reconnects=%d", self.reconnects)
+        for callback in self.on_reconnect:
+            callback()
+
+    async def _closed(self) -> None:
+        # nats-py never revives a closed client (it closes itself when a server rejects the
+        # credentials twice), so a new one takes over the subscriptions.
+        if self._closing or (self._rebuilding is not None and not self._rebuilding.done()):
+            return
+        logger.error("nats connection closed, building a new one")
+        self._rebuilding = asyncio.create_task(self._rebuild())
+
+    async def _rebuild(self) -> None:
+        await self.connect_forever()
+        await self._reconnected()
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str, *, name: str, **options: Any) -> AsyncIterator[Broker]:
+    """Yield a connected broker and close it afterwards.
+
+    Raises:
+        Unavailable: when NATS is not reachable.
+    """
+    broker = Broker(url, name=name, **options)
+    await broker.connect()
+    try:
+        yield broker
+    finally:
+        await broker.close()
+
+
+__all__ = [
+    "Broker",
+    "GatewayError",
+    "Handler",
+    "Message",
+    "Stored",
+    "StreamInfo",
+    "StreamState",
+    "Subscription",
+    "connected",
+    "parse_headers",
+]

@@ -1,0 +1,123 @@
+"""Control: what backends tell every gateway, and what gateways ask each other.
+
+A backend disconnects a user, takes a topic away, or says whose rules changed. Gateways ask
+each other who is on a topic: each answers for its own sockets, so a process that died has
+nobody to be forgotten.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from .broker import Broker, Message
+from .connection import Connection
+from .protocol.exceptions import GatewayError
+from .protocol.messages import ControlAcl, ControlUser
+from .protocol.subjects import Subjects
+
+logger = logging.getLogger(__name__)
+
+SPREAD_PER_SESSION = 0.002
+"""Seconds by which each further session's re-authorisation is spread."""
+MAX_SPREAD = 1.5
+"""Longest spread in seconds: a change of rules reaches open sockets within two."""
+PRESENCE_WAIT = 0.25
+"""Seconds in which gateways answer who is on a topic."""
+MAX_PRESENT = 1000
+"""Members in a presence reply."""
+
+_decode_user = msgspec.json.Decoder(ControlUser).decode
+_decode_acl = msgspec.json.Decoder(ControlAcl).decode
+_decode_members = msgspec.json.Decoder(list[dict[str, Any]]).decode
+
+
+class Control:
+    """Listens on the control subjects for one process.
+
+    Args:
+        connections: the authenticated sockets of this process, by user.
+    """
+
+    def __init__(
+        self, broker: Broker, subjects: Subjects, connections: Mapping[str, set[Connection]]
+    ) -> None:
+        self._broker = broker
+        self._subjects = subjects
+        self._connections = connections
+
+    async def start(self) -> None:
+        """Subscribe."""
+        await self._broker.subscribe(f"{self._subjects.control_user}.*", self._user)
+        await self._broker.subscribe(self._subjects.control_acl, self._acl)
+        await self._broker.subscribe(self._subjects.presence, self._answer_presence)
+
+    async def presence(self, topic: str) -> list[dict[str, Any]]:
+        """Return who is on a topic, over all gateways: one entry a user, with its sockets.
+
+        Raises:
+            Unavailable: when NATS is away.
+        """
+        replies = await self._broker.gather(
+            self._subjects.presence, topic.encode(), wait=PRESENCE_WAIT
+        )
+        members: dict[str, dict[str, Any]] = {}
+        for reply in replies:
+            try:
+                for member in _decode_members(reply.data):
+                    known = members.setdefault(member["userId"], member)
+                    if known is not member:
+                        known["connections"] += member["connections"]
+            except (msgspec.DecodeError, KeyError, TypeError):
+                logger.warning("a presence answer does not parse")
+        return [members[key] for key in sorted(members)][:MAX_PRESENT]
+
+    async def _user(self, message: Message) -> None:
+        try:
+            control = _decode_user(message.data)
+        except msgspec.DecodeError as exc:
+            logger.warning("control dropped subject=%s reason=%s", message.subject, exc)
+            return
+        user_id = message.subject.rpartition(".")[2]
+        sessions = tuple(self._connections.get(user_id, ()))
+        for connection in sessions:
+            if control.action == "disconnect":
+                connection.disconnect(control.reason or "disconnected by the backend")
+            elif control.action == "reauthorize":
+                connection.reauthorize_soon(0)
+            elif control.topic is not None:
+                connection.revoke(control.topic, "server")
+
+    async def _acl(self, message: Message) -> None:
+        try:
+            change = _decode_acl(message.data)
+        except msgspec.DecodeError as exc:
+            logger.warning("control dropped subject=%s reason=%s", message.subject, exc)
+            return
+        if change.users is None or change.groups:
+            # Which user is in which group only the backend knows, so everyone is asked about.
+            affected = [one for mine in self._connections.values() for one in mine]
+        else:
+            wanted = {str(user) for user in change.users}
+            affected = [one for user in wanted for one in self._connections.get(user, ())]
+        spread = min(len(affected) * SPREAD_PER_SESSION, MAX_SPREAD)
+        for connection in affected:
+            connection.reauthorize_soon(spread)
+
+    async def _answer_presence(self, message: Message) -> None:
+        topic = message.data.decode("utf-8", "replace")
+        members = []
+        for user_id, sessions in self._connections.items():
+            here = [one for one in sessions if topic in one.topics]
+            if here:
+                members.append({"userId": user_id, "connections": len(here), "info": here[0].info})
+        if members:
+            try:
+                await self._broker.publish(
+                    message.reply, msgspec.json.encode(members[:MAX_PRESENT])
+                )
+            except GatewayError as exc:
+                logger.debug("presence not answered reason=%s", exc)

@@ -1,0 +1,221 @@
+"""History: what the stream holds of a topic: tops, pages, the latest, and the epoch.
+
+Everything is read by JetStream's batched direct get (NATS ADR-31): no JetStream consumer is
+made, nothing is kept on the server, and any replica may answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from .broker import Broker, Message, StreamInfo
+from .protocol.exceptions import Unavailable
+from .protocol.messages import SEQUENCE, Event, event_from
+
+PAGE_EVENTS = 256
+PAGE_BYTES = 512 * 1024
+# The server answers at most 1,024 subjects of a multi_last request.
+MAX_TOPICS_PER_REQUEST = 500
+
+
+class Page(Struct, frozen=True):
+    """Stored events of one topic after a sequence.
+
+    Attributes:
+        complete: nothing between that sequence and the first event has been discarded.
+        more: the stream holds more after the last event.
+    """
+
+    events: list[Event]
+    complete: bool
+    more: bool
+
+
+class History:
+    """Reads one stream.
+
+    Args:
+        timeout: seconds for one request.
+        config: the stream's configuration, as JetStream takes it.
+    """
+
+    def __init__(self, broker: Broker, config: Mapping[str, Any], *, timeout: float) -> None:
+        self._broker = broker
+        self._config = config
+        self._stream: str = config["name"]
+        self._timeout = timeout
+        self._asking: dict[str, asyncio.Future[int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.epoch = ""
+
+    async def open(self) -> StreamInfo:
+        """Make the stream or bring it up to date, and learn its epoch.
+
+        Raises:
+            Unavailable: when JetStream does not answer.
+        """
+        info = await self._broker.ensure_stream(self._config, timeout=self._timeout)
+        self.epoch = info.created
+        return info
+
+    async def info(self) -> StreamInfo:
+        """Return the stream as it is now; made anew when somebody deleted it.
+
+        Raises:
+            Unavailable: when JetStream does not answer.
+        """
+        info = await self._broker.stream_info(self._stream, timeout=self._timeout)
+        if info is None:
+            info = await self.open()
+        self.epoch = info.created
+        return info
+
+    async def top(self, topic: str) -> int:
+        """Return the last sequence of a topic, 0 when nothing is stored.
+
+        Requests made in one turn of the loop share one question to the stream.
+
+        Raises:
+            Unavailable: when the stream does not answer.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._asking:
+            loop.call_soon(self._ask)
+        answer = self._asking.get(topic)
+        if answer is None:
+            answer = self._asking[topic] = loop.create_future()
+        return await asyncio.shield(answer)
+
+    async def tops(self, topics: Sequence[str]) -> dict[str, int]:
+        """Return the last sequence of each topic that has one.
+
+        Raises:
+            Unavailable: when the stream does not answer.
+        """
+        found: dict[str, int] = {}
+        for start in range(0, len(topics), MAX_TOPICS_PER_REQUEST):
+            query = {"multi_last": topics[start : start + MAX_TOPICS_PER_REQUEST]}
+            for message in await self._get(query):
+                found[message.headers["Nats-Subject"]] = _sequence(message)
+        return found
+
+    async def page(
+        self, topic: str, after: int, *, limit: int = PAGE_EVENTS, upto: int | None = None
+    ) -> Page:
+        """Return stored events of a topic after a sequence, oldest first.
+
+        Args:
+            limit: how many at most.
+            upto: leave out later ones.
+
+        Raises:
+            Unavailable: when the stream does not answer.
+        """
+        # One more than wanted, from `after` itself: when that event is still held, nothing
+        # behind it has been discarded, since limits discard the oldest first.
+        messages = await self._get(
+            {
+                "seq": max(after, 1),
+                "next_by_subj": topic,
+                "batch": limit + 1,
+                "max_bytes": PAGE_BYTES,
+            }
+        )
+        pending = int(messages[-1].headers["Nats-Num-Pending"]) if messages else 0
+        complete = bool(messages) and _sequence(messages[0]) == after
+        if complete:
+            messages = messages[1:]
+            if not messages and pending:
+                # The event at `after` alone filled the byte budget.
+                rest = await self.page(topic, after + 1, limit=limit, upto=upto)
+                return Page(rest.events, complete=True, more=rest.more)
+        else:
+            complete = await self._complete(topic, after, len(messages) + pending)
+        more = pending > 0 or len(messages) > limit
+        events = _events(topic, messages[:limit], after)
+        if upto is not None and events and events[-1].sequence >= upto:
+            more = False
+            events = [event for event in events if event.sequence <= upto]
+        return Page(events, complete, more)
+
+    async def latest(self, topic: str, limit: int, before: int | None) -> list[Event]:
+        """Return the last events of a topic, oldest first.
+
+        JetStream reads forwards only, but says how many follow: so step back twice as far
+        each time until enough are in sight, then read them.
+
+        Args:
+            before: only those with a smaller sequence.
+
+        Raises:
+            Unavailable: when the stream does not answer.
+        """
+        top = await self.top(topic)
+        end = top + 1 if before is None else min(before, top + 1)
+        behind = await self._count(topic, end)
+        start, step = end, limit
+        while start > 1:
+            start = max(1, end - step)
+            inside = await self._count(topic, start) - behind
+            if inside >= limit:
+                break
+            step *= 4
+        events: list[Event] = []
+        after, more = start - 1, end > 1
+        while more:
+            page = await self.page(topic, after, upto=end - 1)
+            events = [*events, *page.events][-limit:]
+            more = page.more and bool(page.events)
+            after = page.events[-1].sequence if page.events else after
+        return events
+
+    async def _complete(self, topic: str, after: int, held: int) -> bool:
+        """Say whether nothing after a sequence, itself no longer held, has been discarded."""
+        if held == 0 and after == 0:
+            return True
+        limit = self._config["max_msgs_per_subject"]
+        info = await self.info()
+        return after + 1 >= info.state.first and (limit <= 0 or held < limit)
+
+    async def _count(self, topic: str, start: int) -> int:
+        """Return how many events of the topic have a sequence of at least `start`."""
+        messages = await self._get({"seq": max(start, 1), "next_by_subj": topic, "batch": 1})
+        return int(messages[0].headers["Nats-Num-Pending"]) + 1 if messages else 0
+
+    async def _get(self, query: Mapping[str, Any]) -> list[Message]:
+        return await self._broker.direct_get(self._stream, query, timeout=self._timeout)
+
+    def _ask(self) -> None:
+        asking, self._asking = self._asking, {}
+        task = asyncio.get_running_loop().create_task(self._answer(asking))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, asking: dict[str, asyncio.Future[int]]) -> None:
+        try:
+            tops = await self.tops(list(asking))
+        except Unavailable as exc:
+            for answer in asking.values():
+                answer.set_exception(exc)
+                # Whoever asked may be gone by now; then nobody is there to hear of it.
+                answer.exception()
+            return
+        for topic, answer in asking.items():
+            answer.set_result(tops.get(topic, 0))
+
+
+def _sequence(message: Message) -> int:
+    return int(message.headers[SEQUENCE])
+
+
+def _events(topic: str, messages: Sequence[Message], after: int) -> list[Event]:
+    events: list[Event] = []
+    for message in messages:
+        event = event_from(topic, message.data, message.headers, previous=after)
+        after = event.sequence
+        events.append(event)
+    return events
