@@ -1,0 +1,167 @@
+"""Composition: Django's settings, all of which the environment can say.
+
+Embedded defaults (SQLite, the in-process channel layer, a data directory) make `make run`
+work with nothing set; compose and deploy/ set the rest. docs/configuration.md lists them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import environ
+
+from .environment import data_file, derived_key, nats_url, secret_key
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+DATA_DIR = Path(env.str("DATA_DIR", str(BASE_DIR / "var"))).resolve()
+DEBUG = env.bool("DEBUG", False)
+SECRET_KEY = env.str("SECRET_KEY", "") or secret_key(DATA_DIR)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+INSTALLED_APPS = [
+    "daphne",  # before staticfiles: it replaces runserver
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "realtime",  # before channels: its runworker knows nats_bridge
+    "accounts",
+    "gateway_project",
+    "channels",
+    "rest_framework",
+    "drf_spectacular",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "gateway_project.urls"
+ASGI_APPLICATION = "gateway_project.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+if DATABASE_URL := env.str("DATABASE_URL", ""):
+    DATABASES = {"default": env.db_url_config(DATABASE_URL)}
+else:
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": data_file(DATA_DIR, "db.sqlite3"),
+            # Several processes write: wait for the lock, and take it at once in a transaction
+            # (https://docs.djangoproject.com/en/5.2/ref/databases/#sqlite-notes).
+            "OPTIONS": {
+                "timeout": 20,
+                "transaction_mode": "IMMEDIATE",
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            },
+        }
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.str("REDIS_URL", "")
+if REDIS_URL:
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "realtime.layers.RedisChannelLayer",
+            "CONFIG": {"hosts": [REDIS_URL]},
+        }
+    }
+else:
+    CHANNEL_LAYERS = {"default": {"BACKEND": "realtime.layers.InProcessChannelLayer"}}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "notifications"
+LOGOUT_REDIRECT_URL = "login"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+# Serve straight from the apps, so that nothing has to be collected before a first start.
+WHITENOISE_USE_FINDERS = True
+
+HTTPS = env.bool("HTTPS", False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_CONTENT_TYPE_NOSNIFF = True
+if HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 3600)
+    SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", False)
+
+REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}
+SPECTACULAR_SETTINGS = {"TITLE": "Realtime gateway", "VERSION": "0.1.0"}
+
+REALTIME = {
+    "NATS_URL": env.str("NATS_URL", "") or nats_url(DATA_DIR),
+    "NATS_INBOX_PREFIX": env.str("NATS_INBOX_PREFIX", "_INBOX"),
+    "SESSION_KEY": derived_key(SECRET_KEY, "realtime.session"),
+    "ALLOWED_ORIGINS": env.list("ALLOWED_ORIGINS", default=[]),
+    "BRIDGE": env.str("BRIDGE", "auto"),
+    "STREAM_REPLICAS": env.int("STREAM_REPLICAS", 1),
+    "EVENT_LOOP": env.str("EVENT_LOOP", "uvloop"),
+}
+
+ACCOUNTS = {
+    "JWT_KEY": env.str("JWT_KEY", "") or derived_key(SECRET_KEY, "accounts.jwt"),
+    "JWT_ALGORITHMS": env.list("JWT_ALGORITHMS", default=["HS256"]),
+    "JWT_REQUIRE_EXP": env.bool("JWT_REQUIRE_EXP", True),
+    "JWT_LEEWAY": env.float("JWT_LEEWAY", 30.0),
+    "JWT_LIFETIME": env.float("JWT_LIFETIME", 3600.0),
+    "JWT_AUDIENCE": env.str("JWT_AUDIENCE", "") or None,
+    "JWT_ISSUER": env.str("JWT_ISSUER", "") or None,
+    "AUTO_SUBSCRIBE": env.list("AUTO_SUBSCRIBE", default=[]),
+    "AUTH_THREADS": env.int("AUTH_THREADS", 8),
+    "AUTH_QUEUE": env.int("AUTH_QUEUE", 1000),
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "plain": {"format": "%(asctime)s %(levelname)-7s %(name)s %(message)s"},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "INFO")},
+    "loggers": {
+        # They speak at every request or in tones of alarm about what is handled here.
+        "daphne": {"level": "WARNING"},
+        "nats": {"level": "ERROR"},
+    },
+}

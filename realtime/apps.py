@@ -1,0 +1,10 @@
+"""The Django app `realtime`."""
+
+from django.apps import AppConfig
+
+
+class RealtimeConfig(AppConfig):
+    """Registers the gateway's system checks."""
+
+    name = "realtime"
+    verbose_name = "Realtime gateway"

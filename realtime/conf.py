@@ -1,0 +1,114 @@
+"""Settings of the gateway: a typed, live view of the `REALTIME` dict in Django's settings.
+
+Every setting is documented in docs/configuration.md; a wrong one fails `manage.py check`
+(checks.py). Reading is live, so that `override_settings` works in tests.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from django.conf import settings as django_settings
+
+DEFAULTS: dict[str, Any] = {
+    # NATS
+    "NATS_URL": "nats://127.0.0.1:4222",
+    "NATS_INBOX_PREFIX": "_INBOX",
+    "NATS_CONNECT_TIMEOUT": 5.0,
+    "PREFIX": "gateway",
+    # Stream
+    "STREAM": "GATEWAY",
+    "DURABLE_TOPICS": ["user.>", "room.>"],
+    "OPEN_TOPICS": ["user", "room", "live", "rpc"],
+    "STREAM_MAX_AGE": 7 * 86400.0,
+    "STREAM_MAX_PER_TOPIC": 10_000,
+    "STREAM_MAX_BYTES": 1024**3,
+    "STREAM_REPLICAS": 1,
+    "DEDUP_WINDOW": 300.0,
+    "STORE_TIMEOUT": 5.0,
+    "HISTORY_TIMEOUT": 5.0,
+    "REQUEST_TIMEOUT": 5.0,
+    # Bridge and fan-out
+    "BRIDGE": "auto",
+    "HOLD_SECONDS": 0.025,
+    "TOP_CHECK_SECONDS": 3.0,
+    "LINGER_SECONDS": 30.0,
+    "RING_EVENTS": 128,
+    # Sessions
+    "AUTH_TIMEOUT": 2.0,
+    "AUTH_DEADLINE": 10.0,
+    "SESSION_KEY": "",
+    "SESSION_MAX_AGE": 86400.0,
+    "ALLOWED_ORIGINS": [],
+    "HEARTBEAT": 25.0,
+    "HEARTBEAT_TIMEOUT": 50.0,
+    "ACK_WAIT": 30.0,
+    "ACK_TRIES": 5,
+    "MAX_UNACKED": 256,
+    # Limits
+    "MAX_FRAME_BYTES": 64 * 1024,
+    "MAX_PAYLOAD_BYTES": 60 * 1024,
+    "MAX_BUFFER": 1024**2,
+    "MAX_INBOUND": 256 * 1024,
+    "MAX_SUBSCRIPTIONS": 100,
+    "MAX_PUBLISHES_IN_FLIGHT": 64,
+    "FRAME_RATE": 500.0,
+    "FRAME_BURST": 1000,
+    # Process
+    "DRAIN_SECONDS": 3.0,
+    "EVENT_LOOP": "uvloop",
+}
+
+
+class Settings:
+    """Attribute access to `REALTIME`, with defaults; unknown names raise AttributeError."""
+
+    # Durations in seconds, sizes in bytes.
+    NATS_URL: str
+    NATS_INBOX_PREFIX: str
+    NATS_CONNECT_TIMEOUT: float
+    PREFIX: str
+    STREAM: str
+    DURABLE_TOPICS: list[str]
+    OPEN_TOPICS: list[str]
+    STREAM_MAX_AGE: float
+    STREAM_MAX_PER_TOPIC: int
+    STREAM_MAX_BYTES: int
+    STREAM_REPLICAS: int
+    DEDUP_WINDOW: float
+    STORE_TIMEOUT: float
+    HISTORY_TIMEOUT: float
+    REQUEST_TIMEOUT: float
+    BRIDGE: Literal["auto", "process", "worker"]
+    HOLD_SECONDS: float
+    TOP_CHECK_SECONDS: float
+    LINGER_SECONDS: float
+    RING_EVENTS: int
+    AUTH_TIMEOUT: float
+    AUTH_DEADLINE: float
+    SESSION_KEY: str
+    SESSION_MAX_AGE: float
+    ALLOWED_ORIGINS: list[str]
+    HEARTBEAT: float
+    HEARTBEAT_TIMEOUT: float
+    ACK_WAIT: float
+    ACK_TRIES: int
+    MAX_UNACKED: int
+    MAX_FRAME_BYTES: int
+    MAX_PAYLOAD_BYTES: int
+    MAX_BUFFER: int
+    MAX_INBOUND: int
+    MAX_SUBSCRIPTIONS: int
+    MAX_PUBLISHES_IN_FLIGHT: int
+    FRAME_RATE: float
+    FRAME_BURST: int
+    DRAIN_SECONDS: float
+    EVENT_LOOP: Literal["uvloop", "asyncio"]
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in DEFAULTS:
+            raise AttributeError(f"REALTIME has no setting {name!r}")
+        return getattr(django_settings, "REALTIME", {}).get(name, DEFAULTS[name])
+
+
+settings = Settings()

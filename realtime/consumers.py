@@ -1,0 +1,109 @@
+"""The WebSocket consumer: ASGI on one side, a connection on the other.
+
+It derives from Channels' AsyncConsumer for its place in routing, but has no channel of its
+own and no dispatch by message type: stock `dispatch` calls into a thread for every message,
+and a channel per socket costs a queue, a copy and two tasks per delivery. Here the fan-out
+writes to the socket itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+
+from channels.consumer import AsyncConsumer
+from django.conf import settings as django_settings
+
+from .conf import settings
+from .connection import Connection, Peer
+from .protocol.exceptions import CloseCode
+from .protocol.origins import origin_allowed
+from .runtime import get_runtime
+from .sockets import SendSocket
+
+logger = logging.getLogger(__name__)
+
+WRITER = "gateway.writer"
+"""The key in `scope["extensions"]` under which our server offers its direct writer."""
+
+
+class GatewayConsumer(AsyncConsumer):  # type: ignore[misc]
+    """One socket, from upgrade to close."""
+
+    async def __call__(
+        self,
+        scope: Mapping[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Serve the socket; never raises, since that would end it without a proper close."""
+        runtime = get_runtime()
+        await receive()  # websocket.connect
+        peer = peer_of(scope)
+        if peer is None:
+            await send({"type": "websocket.close", "code": CloseCode.PROTOCOL_VIOLATION})
+            return
+        # Closing before accept is an HTTP 403 and no close code reaches the browser, so
+        # everything else is said after it.
+        await send({"type": "websocket.accept"})
+        socket = scope.get("extensions", {}).get(WRITER) or SendSocket(send, settings.MAX_BUFFER)
+        connection = Connection(runtime.services, socket, peer)
+        try:
+            if runtime.draining:
+                connection.drain(0)
+            while (message := await receive())["type"] == "websocket.receive":
+                text = message.get("text")
+                if text is None:
+                    connection.refuse_binary()
+                else:
+                    await connection.receive(text)
+        finally:
+            connection.close()
+            socket.stop()
+
+
+def peer_of(scope: Mapping[str, Any]) -> Peer | None:
+    """Return who opens the socket; None when a cookie comes from a page that may not use it."""
+    headers: dict[bytes, list[str]] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name, []).append(value.decode("latin-1"))
+    origins = headers.get(b"origin", [])
+    origin = ",".join(origins) if origins else None
+    session_key = _session_key("; ".join(headers.get(b"cookie", [])))
+    if session_key is not None and not origin_allowed(
+        origin,
+        host=next(iter(headers.get(b"host", [])), None),
+        secure=_is_secure(scope, headers),
+        allowed=settings.ALLOWED_ORIGINS,
+    ):
+        logger.warning("cookie refused from origin=%r", origin)
+        return None
+    client = scope.get("client") or ("", 0)
+    agents = headers.get(b"user-agent", [])
+    return Peer(
+        ip=client[0],
+        user_agent=agents[0][:256] if agents else None,
+        origin=origin,
+        session_key=session_key,
+    )
+
+
+def _session_key(cookies: str) -> str | None:
+    try:
+        morsel = SimpleCookie(cookies).get(django_settings.SESSION_COOKIE_NAME)
+    except CookieError:
+        return None
+    return morsel.value if morsel is not None and morsel.value else None
+
+
+def _is_secure(scope: Mapping[str, Any], headers: Mapping[bytes, list[str]]) -> bool:
+    if scope.get("scheme") in ("wss", "https"):
+        return True
+    trusted = getattr(django_settings, "SECURE_PROXY_SSL_HEADER", None)
+    if trusted is None:
+        return False
+    name, value = trusted
+    header = name.removeprefix("HTTP_").replace("_", "-").lower().encode()
+    return headers.get(header) == [value]

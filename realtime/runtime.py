@@ -1,0 +1,202 @@
+"""The runtime: the parts of one web process, made once per event loop and wired here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+from .authentication import Authenticator
+from .bridge import Bridge
+from .broker import Broker
+from .conf import settings
+from .connection import Connection, ConnectionOptions, Services
+from .control import Control
+from .delivery import AckPolicy
+from .fanout import Fanout, FanoutOptions
+from .history import History
+from .protocol.exceptions import GatewayError
+from .protocol.session import Limits
+from .protocol.subjects import Subjects
+
+logger = logging.getLogger(__name__)
+
+NANOSECONDS = 10**9
+RECONNECT_SPREAD_MS = 2000
+"""Milliseconds over which drained clients come back."""
+
+
+def stream_config() -> dict[str, Any]:
+    """Return the stream as JetStream takes it (durations in nanoseconds)."""
+    return {
+        "name": settings.STREAM,
+        "subjects": list(settings.DURABLE_TOPICS),
+        "storage": "file",
+        "retention": "limits",
+        "discard": "old",
+        "max_age": int(settings.STREAM_MAX_AGE * NANOSECONDS),
+        "max_msgs_per_subject": settings.STREAM_MAX_PER_TOPIC,
+        "max_bytes": settings.STREAM_MAX_BYTES,
+        "num_replicas": settings.STREAM_REPLICAS,
+        "duplicate_window": int(settings.DEDUP_WINDOW * NANOSECONDS),
+        "allow_direct": True,
+        "republish": {"src": ">", "dest": f"{Subjects(settings.PREFIX).relay}.>"},
+    }
+
+
+def make_broker(name: str) -> Broker:
+    """Return a broker for this process, not yet connected."""
+    return Broker(
+        settings.NATS_URL,
+        name=name,
+        inbox_prefix=settings.NATS_INBOX_PREFIX,
+        connect_timeout=settings.NATS_CONNECT_TIMEOUT,
+    )
+
+
+def make_history(broker: Broker) -> History:
+    """Return the history of the configured stream."""
+    return History(broker, stream_config(), timeout=settings.HISTORY_TIMEOUT)
+
+
+def make_bridge(broker: Broker, layer: Any) -> Bridge:
+    """Return a bridge into a channel layer."""
+    return Bridge(
+        broker,
+        layer,
+        Subjects(settings.PREFIX),
+        durable_topics=settings.DURABLE_TOPICS,
+        open_topics=settings.OPEN_TOPICS,
+    )
+
+
+def bridge_in_process(layer: Any) -> bool:
+    """Say whether web processes run their own bridge."""
+    if settings.BRIDGE == "auto":
+        return bool(getattr(layer, "in_process", False))
+    return settings.BRIDGE == "process"
+
+
+def connection_options() -> ConnectionOptions:
+    """Return what every connection shares, from the settings."""
+    return ConnectionOptions(
+        limits=Limits(
+            open_topics=frozenset(settings.OPEN_TOPICS),
+            max_subscriptions=settings.MAX_SUBSCRIPTIONS,
+            max_payload=settings.MAX_PAYLOAD_BYTES,
+            frame_rate=settings.FRAME_RATE,
+            frame_burst=settings.FRAME_BURST,
+        ),
+        ack=AckPolicy(settings.ACK_WAIT, settings.ACK_TRIES, settings.MAX_UNACKED),
+        session_key=settings.SESSION_KEY.encode(),
+        session_max_age=settings.SESSION_MAX_AGE,
+        auth_deadline=settings.AUTH_DEADLINE,
+        heartbeat=settings.HEARTBEAT,
+        store_timeout=settings.STORE_TIMEOUT,
+        request_timeout=settings.REQUEST_TIMEOUT,
+        publishes_in_flight=settings.MAX_PUBLISHES_IN_FLIGHT,
+    )
+
+
+class Runtime:
+    """One web process: broker, layer, bridge, fan-out, authenticator, connections."""
+
+    def __init__(self) -> None:
+        self.subjects = Subjects(settings.PREFIX)
+        self.broker = make_broker("gateway-web")
+        self.layer = get_channel_layer()
+        self.history = make_history(self.broker)
+        self.in_process = bridge_in_process(self.layer)
+        self.fanout = Fanout(
+            self.layer,
+            self.history,
+            make_bridge(self.broker, self.layer) if self.in_process else None,
+            FanoutOptions(
+                durable_topics=tuple(settings.DURABLE_TOPICS),
+                hold=settings.HOLD_SECONDS,
+                check_interval=settings.TOP_CHECK_SECONDS,
+                linger=settings.LINGER_SECONDS,
+                ring_events=settings.RING_EVENTS,
+            ),
+        )
+        self.connections: dict[str, set[Connection]] = {}
+        self.control = Control(self.broker, self.subjects, self.connections)
+        self.services = Services(
+            broker=self.broker,
+            authenticator=Authenticator(self.broker, self.subjects.auth, settings.AUTH_TIMEOUT),
+            fanout=self.fanout,
+            options=connection_options(),
+            presence=self.control.presence,
+            connections=self.connections,
+        )
+        self.draining = False
+        self.started = asyncio.Event()
+        self._starting: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Connect and serve; NATS may come later, sockets are told so until then."""
+        if hasattr(self.layer, "on_loss"):
+            self.layer.on_loss.append(self.fanout.check_soon)
+        self.broker.on_reconnect.append(self.fanout.check_soon)
+        await self.fanout.start()
+        await self.broker.connect_forever()
+        await self.control.start()
+        while True:
+            try:
+                info = await self.history.open()
+                break
+            except GatewayError as exc:
+                logger.warning("stream not ready, trying again reason=%s", exc)
+                await asyncio.sleep(1.0)
+        self.started.set()
+        logger.info(
+            "serving sockets stream=%s last=%d bridge=%s layer=%s",
+            settings.STREAM,
+            info.state.last,
+            "process" if self.in_process else "worker",
+            type(self.layer).__name__,
+        )
+
+    async def drain(self, seconds: float) -> None:
+        """Ask every client to come back a little later, each at its own time.
+
+        Args:
+            seconds: how long they have to close.
+        """
+        self.draining = True
+        open_now = [one for mine in self.connections.values() for one in mine]
+        for connection in open_now:
+            connection.drain(random.randint(100, RECONNECT_SPREAD_MS))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(connection.closed.wait() for connection in open_now))
+
+    async def stop(self) -> None:
+        """End what runs in the background."""
+        if self._starting is not None:
+            self._starting.cancel()
+        await self.fanout.stop()
+        await self.broker.close()
+
+    def start_soon(self) -> None:
+        """Start in the background."""
+        self._starting = asyncio.get_running_loop().create_task(self.start())
+
+
+_runtimes: dict[asyncio.AbstractEventLoop, Runtime] = {}
+
+
+def get_runtime() -> Runtime:
+    """Return the runtime of this event loop, started when it is first asked for."""
+    loop = asyncio.get_running_loop()
+    runtime = _runtimes.get(loop)
+    if runtime is None:
+        for closed in [other for other in _runtimes if other.is_closed()]:
+            del _runtimes[closed]
+        runtime = _runtimes[loop] = Runtime()
+        runtime.start_soon()
+    return runtime
