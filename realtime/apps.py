@@ -8,3 +8,7 @@ class RealtimeConfig(AppConfig):
 
     name = "realtime"
     verbose_name = "Realtime gateway"
+
+    def ready(self) -> None:
+        """Register the checks."""
+        from . import checks  # noqa: F401

@@ -25,9 +25,14 @@ DEFAULTS: dict[str, Any] = {
     "STREAM_MAX_BYTES": 1024**3,
     "STREAM_REPLICAS": 1,
     "DEDUP_WINDOW": 300.0,
+    "POSITIONS_BUCKET": "GATEWAY_POSITIONS",
+    "POSITIONS_MAX_AGE": 90 * 86400.0,
     "STORE_TIMEOUT": 5.0,
     "HISTORY_TIMEOUT": 5.0,
     "REQUEST_TIMEOUT": 5.0,
+    # Publishing from Django
+    "OUTBOX": True,
+    "OUTBOX_POLL_SECONDS": 0.25,
     # Bridge and fan-out
     "BRIDGE": "auto",
     "HOLD_SECONDS": 0.025,
@@ -76,9 +81,13 @@ class Settings:
     STREAM_MAX_BYTES: int
     STREAM_REPLICAS: int
     DEDUP_WINDOW: float
+    POSITIONS_BUCKET: str
+    POSITIONS_MAX_AGE: float
     STORE_TIMEOUT: float
     HISTORY_TIMEOUT: float
     REQUEST_TIMEOUT: float
+    OUTBOX: bool
+    OUTBOX_POLL_SECONDS: float
     BRIDGE: Literal["auto", "process", "worker"]
     HOLD_SECONDS: float
     TOP_CHECK_SECONDS: float

@@ -117,8 +117,8 @@ class Delivery:
             self.feed.detach(self)
 
     @property
-    def tracked(self) -> bool:
-        """Say whether events have to pass through `take`."""
+    def acknowledges(self) -> bool:
+        """Say whether events wait for an acknowledgement."""
         return self._ack is not None
 
     def rewind(self, position: int) -> None:
@@ -127,7 +127,7 @@ class Delivery:
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        self.position = min(position, self.position) if self.tracked else position
+        self.position = min(position, self.position) if self._ack is not None else position
         self._catch_up()
 
     def acknowledge(self, sequence: int, *, upto: bool) -> bool:

@@ -98,7 +98,8 @@ def spawn(
             cwd=cwd,
             pass_fds=pass_fds,
             process_group=0,
-            preexec_fn=partial(_die_with, os.getpid(), death_signal),
+            # Allocates nothing and takes no lock, so other threads do not matter.
+            preexec_fn=partial(_die_with, os.getpid(), death_signal),  # noqa: PLW1509
         )
 
 

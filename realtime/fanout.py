@@ -111,7 +111,7 @@ class Feed:
         """Make a delivery live; it stands at the chain's last event."""
         # What still waits for this turn's flush was read by the delivery already.
         self.flush()
-        if delivery.tracked or delivery.position > self.chain.last:
+        if delivery.acknowledges or delivery.position > self.chain.last:
             self.tracked.add(delivery)
         else:
             self.live.add(delivery.socket)

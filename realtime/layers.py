@@ -146,8 +146,10 @@ class _LoopLayer(RedisPubSubLoopLayer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        stock: list[RedisSingleShardConnection] = self._shards
-        self._shards = [_PipelinedConnection(shard.host, self) for shard in stock]
+        stock = self.__dict__.pop("_shards")
+        self._shards: list[_PipelinedConnection] = [
+            _PipelinedConnection(shard.host, self) for shard in stock
+        ]
 
     async def _subscribe_to_channel(self, channel: str) -> None:
         # Stock Channels leaves this queue unbounded.

@@ -1,32 +1,51 @@
 """Publishing from the backend: `notify` and `publish`, for views, tasks and scripts.
 
-Both wait for JetStream's confirmation. The connection lives in a thread of its own with its
-own event loop, made on first use (and anew after a fork), so that sync code, async code and
-`transaction.on_commit` hooks use the same one.
+Outside a database transaction both wait for JetStream's confirmation. Inside one they write a
+row to the outbox (outbox.py), so that an event goes out if, and only if, the transaction
+commits. `latest` reads what a page shows before its socket is open.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import threading
 from typing import Any
 
 import msgspec
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import transaction
+from msgspec import Struct
 
+from . import link
 from .bridge import is_durable
 from .broker import Broker, Stored
 from .conf import settings
-from .protocol.exceptions import BadTopic, TooLarge, Unavailable
-from .protocol.messages import MSG_ID
+from .protocol.exceptions import BadTopic, TooLarge
+from .protocol.messages import MESSAGE_ID, MSG_ID
 from .protocol.subjects import is_token, parse_topic
-from .runtime import make_broker
+from .runtime import make_history
 
 _encode = msgspec.json.Encoder(enc_hook=DjangoJSONEncoder().default).encode
 
 
-def notify(user_id: int | str, data: Any, *, message_id: str | None = None) -> Stored:
+class Queued(Struct, frozen=True):
+    """The event goes out when the transaction commits; `message_id` names it."""
+
+    message_id: str
+
+
+class Latest(Struct, frozen=True):
+    """The last events of a topic, newest last, and the position they end at.
+
+    Attributes:
+        events: the `message` frames as dicts.
+        position: subscribe with `since` this, and nothing is missed or shown twice.
+    """
+
+    events: list[dict[str, Any]]
+    position: int
+    epoch: str
+
+
+def notify(user_id: int | str, data: Any, *, message_id: str | None = None) -> Stored | Queued:
     """Send a notification to one user: `publish` on `user.<id>.notifications`.
 
     Raises:
@@ -38,35 +57,59 @@ def notify(user_id: int | str, data: Any, *, message_id: str | None = None) -> S
 
 
 async def anotify(user_id: int | str, data: Any, *, message_id: str | None = None) -> Stored:
-    """Do what `notify` does, from async code."""
+    """Do what `notify` does, from async code; always at once, Django's transactions are sync."""
     return await apublish(notifications_of(user_id), data, message_id=message_id)
 
 
-def publish(topic: str, data: Any, *, message_id: str | None = None) -> Stored:
-    """Publish an event on a topic and wait until the stream has stored it.
+def publish(topic: str, data: Any, *, message_id: str | None = None) -> Stored | Queued:
+    """Publish an event on a topic.
 
     Args:
+        topic: a topic that is open to clients.
         data: anything that becomes JSON (dates, UUIDs and decimals as Django writes them);
             bytes are sent as they are.
         message_id: the same id within DEDUP_WINDOW is stored once.
 
     Returns:
-        The event's sequence, and whether it was stored before; on an ephemeral topic
-        sequence 0.
+        Stored: the event's sequence (0 on an ephemeral topic), and whether it was stored
+        before. Queued: written to the outbox, inside a transaction.
 
     Raises:
         BadTopic: when the topic is malformed.
         TooLarge: when the data is over MAX_PAYLOAD_BYTES.
         Unavailable: when the stream did not confirm it; try again with the same `message_id`.
     """
-    work = _send(_connection(), topic, data, message_id)
-    return asyncio.run_coroutine_threadsafe(work, _connection().loop).result()
+    payload = encode(topic, data)
+    if settings.OUTBOX and transaction.get_connection().in_atomic_block:
+        from .outbox import enqueue
+
+        return Queued(enqueue(topic, payload, message_id))
+    return link.run(lambda broker: send(broker, topic, payload, message_id))
 
 
 async def apublish(topic: str, data: Any, *, message_id: str | None = None) -> Stored:
-    """Do what `publish` does, from async code."""
-    work = _send(_connection(), topic, data, message_id)
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, _connection().loop))
+    """Do what `publish` does, from async code; always at once."""
+    payload = encode(topic, data)
+    return await link.arun(lambda broker: send(broker, topic, payload, message_id))
+
+
+def latest(topic: str, limit: int = 20) -> Latest:
+    """Return the last events of a topic and the position they end at.
+
+    Raises:
+        BadTopic: when the topic is malformed.
+        Unavailable: when the stream does not answer.
+    """
+    parse_topic(topic, settings.OPEN_TOPICS)
+
+    async def read(broker: Broker) -> Latest:
+        history = make_history(broker)
+        await history.info()
+        events = await history.latest(topic, limit, None)
+        position = events[-1].sequence if events else await history.top(topic)
+        return Latest([msgspec.json.decode(one.text) for one in events], position, history.epoch)
+
+    return link.run(read)
 
 
 def notifications_of(user_id: int | str) -> str:
@@ -81,75 +124,33 @@ def notifications_of(user_id: int | str) -> str:
     return f"user.{token}.notifications"
 
 
-class _Connection:
-    """A broker in a thread of its own."""
+def encode(topic: str, data: Any) -> bytes:
+    """Return the payload of an event for `topic`.
 
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.url = settings.NATS_URL
-        self.loop = asyncio.new_event_loop()
-        self._broker: Broker | None = None
-        self._connecting: asyncio.Lock | None = None
-        threading.Thread(target=self.loop.run_forever, name="realtime-publish", daemon=True).start()
-
-    async def broker(self) -> Broker:
-        """Return the broker, connected.
-
-        Raises:
-            Unavailable: when NATS does not answer.
-        """
-        if self._connecting is None:
-            self._connecting = asyncio.Lock()
-        async with self._connecting:
-            if self._broker is None:
-                broker = make_broker("backend")
-                await broker.connect()
-                self._broker = broker
-        return self._broker
-
-    async def close(self) -> None:
-        """Close the connection."""
-        if self._broker is not None:
-            await self._broker.close()
-
-
-_lock = threading.Lock()
-_current: _Connection | None = None
-
-
-def _connection() -> _Connection:
-    """Return this process's connection; a fork or another NATS_URL gets a new one."""
-    global _current
-    with _lock:
-        if _current is None or _current.pid != os.getpid() or _current.url != settings.NATS_URL:
-            if _current is not None and _current.pid == os.getpid():
-                asyncio.run_coroutine_threadsafe(_current.close(), _current.loop)
-            _current = _Connection()
-        return _current
-
-
-async def _send(connection: _Connection, topic: str, data: Any, message_id: str | None) -> Stored:
+    Raises:
+        BadTopic: when the topic is malformed.
+        TooLarge: when it is over MAX_PAYLOAD_BYTES.
+    """
     parse_topic(topic, settings.OPEN_TOPICS)
     payload = data if isinstance(data, bytes) else _encode(data)
     if len(payload) > settings.MAX_PAYLOAD_BYTES:
         raise TooLarge(
             f"A payload is at most {settings.MAX_PAYLOAD_BYTES} bytes; this one has {len(payload)}."
         )
-    headers = {MSG_ID: message_id} if message_id is not None else None
-    broker = await connection.broker()
+    return payload
+
+
+async def send(broker: Broker, topic: str, payload: bytes, message_id: str | None) -> Stored:
+    """Publish a payload and wait for what confirmation there is.
+
+    Raises:
+        Unavailable: when there is none; try again with the same `message_id`.
+    """
+    headers = None
+    if message_id is not None:
+        headers = {MSG_ID: message_id, MESSAGE_ID: message_id}
     if is_durable(topic, settings.DURABLE_TOPICS):
         return await broker.store(topic, payload, headers=headers, timeout=settings.STORE_TIMEOUT)
     await broker.publish(topic, payload, headers=headers)
     await broker.flush()
     return Stored(0)
-
-
-__all__ = [
-    "Stored",
-    "Unavailable",
-    "anotify",
-    "apublish",
-    "notifications_of",
-    "notify",
-    "publish",
-]

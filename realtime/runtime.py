@@ -14,14 +14,16 @@ from .authentication import Authenticator
 from .bridge import Bridge
 from .broker import Broker
 from .conf import settings
-from .connection import Connection, ConnectionOptions, Services
+from .connection import Connection
 from .control import Control
 from .delivery import AckPolicy
 from .fanout import Fanout, FanoutOptions
 from .history import History
+from .positions import Positions
 from .protocol.exceptions import GatewayError
 from .protocol.session import Limits
 from .protocol.subjects import Subjects
+from .services import ConnectionOptions, Services
 
 logger = logging.getLogger(__name__)
 
@@ -123,12 +125,20 @@ class Runtime:
                 ring_events=settings.RING_EVENTS,
             ),
         )
+        self.positions = Positions(
+            self.broker,
+            settings.POSITIONS_BUCKET,
+            replicas=settings.STREAM_REPLICAS,
+            max_age=settings.POSITIONS_MAX_AGE,
+            timeout=settings.STORE_TIMEOUT,
+        )
         self.connections: dict[str, set[Connection]] = {}
         self.control = Control(self.broker, self.subjects, self.connections)
         self.services = Services(
             broker=self.broker,
             authenticator=Authenticator(self.broker, self.subjects.auth, settings.AUTH_TIMEOUT),
             fanout=self.fanout,
+            positions=self.positions,
             options=connection_options(),
             presence=self.control.presence,
             connections=self.connections,
@@ -180,6 +190,7 @@ class Runtime:
         if self._starting is not None:
             self._starting.cancel()
         await self.fanout.stop()
+        await self.positions.flush()
         await self.broker.close()
 
     def start_soon(self) -> None:

@@ -40,7 +40,8 @@ def parse_topic(text: str, open_topics: Iterable[str]) -> str:
     if len(text) > MAX_TOPIC_BYTES or _TOPIC.fullmatch(text) is None:
         raise BadTopic(
             f"A topic is 1 to {MAX_TOPIC_BYTES} bytes of letters, digits, '-' and '_' in tokens"
-            " joined by dots, for example 'user.7.notifications'."
+            " joined by dots, for example 'user.7.notifications'.",
+            topic=text if len(text) <= MAX_TOPIC_BYTES else None,
         )
     if text.partition(".")[0] not in open_topics:
         raise BadTopic(

@@ -24,6 +24,7 @@ from gateway_project.environment import published_nats_url
 from realtime import runtime, server
 from realtime.broker import Broker
 from realtime.embedded import EmbeddedError, NatsServer
+from realtime.outbox import OutboxRelay
 from realtime.protocol.exceptions import Unavailable
 
 NATS_PORT = 4222
@@ -80,12 +81,17 @@ class Command(BaseCommand):
                 self.stdout.write(banner(f"http://{shown}:{port}", url, accounts))
                 self.stdout.flush()
 
-            server.serve(listener, beside=[auth_worker], ready=ready)
+            server.serve(listener, beside=[auth_worker, outbox_relay], ready=ready)
 
 
 async def auth_worker(stopping: asyncio.Event) -> None:
     """Answer auth requests until `stopping` is set."""
     await answer_auth(runtime.make_broker("auth-worker"), stopping)
+
+
+async def outbox_relay(stopping: asyncio.Event) -> None:
+    """Publish the outbox until `stopping` is set."""
+    await OutboxRelay(runtime.make_broker("outbox")).run(stopping)
 
 
 @contextlib.contextmanager

@@ -6,11 +6,12 @@ import argparse
 import json
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
 from django.core.management import BaseCommand, CommandError
 
 from realtime.protocol.exceptions import GatewayError
-from realtime.publish import notify
+from realtime.publish import anotify
 
 
 class Command(BaseCommand):
@@ -38,7 +39,7 @@ class Command(BaseCommand):
         except ValueError:
             data = {"message": options["message"]}
         try:
-            stored = notify(user.pk, data, message_id=options["message_id"])
+            stored = async_to_sync(anotify)(user.pk, data, message_id=options["message_id"])
         except GatewayError as exc:
             raise CommandError(str(exc)) from exc
         note = " (stored before)" if stored.duplicate else ""

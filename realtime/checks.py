@@ -1,0 +1,165 @@
+"""System checks: settings that cannot work, or do not do what one would think.
+
+Ids are stable: `realtime.E0xx` stop `manage.py`, `realtime.W0xx` warn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.management import get_commands
+
+from .conf import DEFAULTS, settings
+from .protocol.exceptions import BadTopic
+from .protocol.origins import parse_origin
+from .protocol.subjects import covers, is_token, parse_pattern
+
+RESERVED = frozenset({"gateway", "_INBOX"})
+POSITIVE = (
+    "NATS_CONNECT_TIMEOUT",
+    "STORE_TIMEOUT",
+    "HISTORY_TIMEOUT",
+    "REQUEST_TIMEOUT",
+    "AUTH_TIMEOUT",
+    "AUTH_DEADLINE",
+    "HEARTBEAT",
+    "HEARTBEAT_TIMEOUT",
+    "TOP_CHECK_SECONDS",
+    "ACK_WAIT",
+    "ACK_TRIES",
+    "MAX_UNACKED",
+    "MAX_FRAME_BYTES",
+    "MAX_PAYLOAD_BYTES",
+    "MAX_BUFFER",
+    "MAX_INBOUND",
+    "MAX_SUBSCRIPTIONS",
+    "MAX_PUBLISHES_IN_FLIGHT",
+    "FRAME_RATE",
+    "FRAME_BURST",
+    "RING_EVENTS",
+    "STREAM_REPLICAS",
+)
+
+
+@register(Tags.compatibility)
+def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Check names, numbers and topics in `REALTIME`."""
+    found: list[CheckMessage] = []
+    for name in sorted(set(getattr(django_settings, "REALTIME", {})) - set(DEFAULTS)):
+        found.append(
+            Error(
+                f"REALTIME has no setting {name!r}.",
+                hint="docs/configuration.md lists them all.",
+                id="realtime.E001",
+            )
+        )
+    for name in POSITIVE:
+        value = getattr(settings, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            found.append(
+                Error(f"REALTIME[{name!r}] is {value!r}, not a number over 0.", id="realtime.E002")
+            )
+    return found + _check_topics() + _check_origins()
+
+
+@register(Tags.compatibility)
+def check_order(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Check that `runworker` is the one that knows nats_bridge."""
+    if get_commands().get("runworker") == "realtime":
+        return []
+    return [
+        Warning(
+            "`manage.py runworker nats_bridge` would be Channels' own worker.",
+            hint="List 'realtime' above 'channels' in INSTALLED_APPS.",
+            id="realtime.W001",
+        )
+    ]
+
+
+@register(Tags.compatibility)
+def check_bridge(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Check that events find their way from the bridge to the sockets."""
+    if settings.BRIDGE not in ("auto", "process", "worker"):
+        return [
+            Error(
+                f"REALTIME['BRIDGE'] is {settings.BRIDGE!r}.",
+                hint="Use 'auto', 'process' or 'worker'.",
+                id="realtime.E005",
+            )
+        ]
+    backend = django_settings.CHANNEL_LAYERS.get("default", {}).get("BACKEND", "")
+    if settings.BRIDGE == "worker" and backend == "realtime.layers.InProcessChannelLayer":
+        return [
+            Error(
+                "Bridges run as workers, but the channel layer stays within one process.",
+                hint="Set REDIS_URL, or leave REALTIME['BRIDGE'] at 'auto'.",
+                id="realtime.E006",
+            )
+        ]
+    return []
+
+
+@register(Tags.security, deploy=True)
+def check_deploy(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Check what matters in production."""
+    found: list[CheckMessage] = []
+    if len(settings.SESSION_KEY) < 32:
+        found.append(
+            Warning(
+                "REALTIME['SESSION_KEY'] is short: who guesses it can forge a sessionId.",
+                hint="Use 32 characters or more, the same in every web process.",
+                id="realtime.W002",
+            )
+        )
+    if apps.is_installed("daphne") and settings.EVENT_LOOP != "uvloop":
+        found.append(
+            Warning("EVENT_LOOP is not uvloop: deliveries take longer.", id="realtime.W003")
+        )
+    return found
+
+
+def _check_topics() -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    for token in settings.OPEN_TOPICS:
+        if not is_token(token) or token in RESERVED or token == settings.PREFIX:
+            found.append(
+                Error(
+                    f"REALTIME['OPEN_TOPICS'] has {token!r}, which cannot be open to clients.",
+                    hint="Use leading tokens such as 'user' or 'room', not the gateway's own.",
+                    id="realtime.E003",
+                )
+            )
+    found += _check_patterns(settings.DURABLE_TOPICS)
+    return found
+
+
+def _check_patterns(patterns: Sequence[str]) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    for pattern in patterns:
+        try:
+            parse_pattern(pattern)
+            bad = covers(pattern, f"{settings.PREFIX}.relay.x") or "{" in pattern
+            reason = "it would store the gateway's own subjects." if bad else ""
+        except BadTopic as exc:
+            reason = exc.message
+        if reason:
+            found.append(
+                Error(f"REALTIME['DURABLE_TOPICS'] has {pattern!r}: {reason}", id="realtime.E004")
+            )
+    return found
+
+
+def _check_origins() -> list[CheckMessage]:
+    return [
+        Error(
+            f"REALTIME['ALLOWED_ORIGINS'] has {origin!r}, which is no origin.",
+            hint="Write scheme, host and port, for example 'https://app.example.com'.",
+            id="realtime.E007",
+        )
+        for origin in settings.ALLOWED_ORIGINS
+        if parse_origin(origin) is None
+    ]

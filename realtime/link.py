@@ -1,0 +1,101 @@
+"""The link: this process's own connection to NATS for backend code, in a thread of its own.
+
+Views, tasks and scripts are sync or async, forked or not; one event loop in one daemon thread
+serves them all, made on first use, and anew after a fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from .broker import Broker
+from .conf import settings
+from .runtime import make_broker
+
+Result = TypeVar("Result")
+Work = Callable[[Broker], Awaitable[Result]]
+
+
+class Link:
+    """A broker in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.key = _key()
+        self._loop = asyncio.new_event_loop()
+        self._broker: Broker | None = None
+        self._connecting = asyncio.Lock()
+        threading.Thread(target=self._loop.run_forever, name="realtime-link", daemon=True).start()
+
+    def submit(self, work: Work[Result]) -> Future[Result]:
+        """Run `work` with the broker in the link's thread."""
+        return asyncio.run_coroutine_threadsafe(self._run(work), self._loop)
+
+    def close(self) -> None:
+        """Close the connection and end the thread, soon."""
+
+        async def close() -> None:
+            if self._broker is not None:
+                await self._broker.close()
+            self._loop.stop()
+
+        asyncio.run_coroutine_threadsafe(close(), self._loop)
+
+    async def _run(self, work: Work[Result]) -> Result:
+        async with self._connecting:
+            if self._broker is None:
+                broker = make_broker("backend")
+                await broker.connect()
+                self._broker = broker
+        return await work(self._broker)
+
+
+_lock = threading.Lock()
+_current: Link | None = None
+
+
+def run(work: Work[Result]) -> Result:
+    """Run `work` with a connected broker and return its result, from sync code.
+
+    Raises:
+        Unavailable: when NATS cannot be reached; and what `work` raises.
+    """
+    return _link().submit(work).result()
+
+
+async def arun(work: Work[Result]) -> Result:
+    """Run `work` with a connected broker and return its result, from any event loop.
+
+    Raises:
+        Unavailable: when NATS cannot be reached; and what `work` raises.
+    """
+    return await asyncio.wrap_future(_link().submit(work))
+
+
+def _key() -> tuple[int, str]:
+    return os.getpid(), settings.NATS_URL
+
+
+def _link() -> Link:
+    """Return this process's link; after a fork, or with another NATS_URL, a new one."""
+    global _current
+    with _lock:
+        if _current is None or _current.key != _key():
+            # The parent's thread did not come along in a fork: nothing is there to be closed.
+            if _current is not None and _current.key[0] == os.getpid():
+                _current.close()
+            _current = Link()
+        return _current
+
+
+def _after_fork() -> None:
+    """Forget the lock too: another thread of the parent may have held it."""
+    global _current, _lock
+    _current, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,50 @@
+"""What the connections of a process share: the services they use and the options they obey."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from msgspec import Struct
+
+from .authentication import Authenticator
+from .broker import Broker
+from .delivery import AckPolicy
+from .fanout import Fanout
+from .positions import Positions
+from .protocol.frames import GatewayFrame
+from .protocol.session import Limits
+
+Send = Callable[[GatewayFrame], None]
+
+
+class ConnectionOptions(Struct, frozen=True):
+    """What every connection of a process obeys. Durations in seconds."""
+
+    limits: Limits
+    ack: AckPolicy
+    session_key: bytes
+    session_max_age: float
+    auth_deadline: float
+    heartbeat: float
+    store_timeout: float
+    request_timeout: float
+    publishes_in_flight: int
+    expiry_notice: float = 60.0
+
+
+class Services(Struct, frozen=True):
+    """The parts of a process that connections use.
+
+    Attributes:
+        presence: who is on a topic, over all gateways.
+        connections: the authenticated connections of this process, by user.
+    """
+
+    broker: Broker
+    authenticator: Authenticator
+    fanout: Fanout
+    positions: Positions
+    options: ConnectionOptions
+    presence: Callable[[str], Awaitable[list[dict[str, Any]]]]
+    connections: dict[str, set[Any]]

@@ -1,0 +1,288 @@
+"""The topics of one connection: subscribe, resume, replay, acknowledge, leave."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from .delivery import Delivery, Socket
+from .fanout import Feed
+from .protocol import frames
+from .protocol.exceptions import BadFrame, GatewayError, SessionExpired
+from .protocol.messages import Event
+from .protocol.session import Session, read_ticket
+from .services import Send, Services
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAGE = 256
+"""Events read at once by a resume, over all its topics."""
+
+
+class Start(Struct, frozen=True):
+    """Where a subscription begins.
+
+    Attributes:
+        position: the last sequence that counts as had.
+        reset: the stream was recreated since the client last looked.
+        since: what the client said it has; `gap`: up to where that cannot be had, 0: no gap.
+        events: the first of what was missed.
+    """
+
+    position: int
+    recovered: bool = True
+    reset: bool = False
+    since: int = 0
+    gap: int = 0
+    events: Sequence[Event] = ()
+
+
+class Subscriptions:
+    """What one socket holds.
+
+    Args:
+        send: writes a frame to the client.
+    """
+
+    def __init__(self, services: Services, session: Session, socket: Socket, send: Send) -> None:
+        self._fanout = services.fanout
+        self._positions = services.positions
+        self._options = services.options
+        self._session = session
+        self._socket = socket
+        self._send = send
+        self._deliveries: dict[str, Delivery] = {}
+        self._closed = False
+
+    def __contains__(self, topic: str) -> bool:
+        return topic in self._deliveries
+
+    def __iter__(self) -> Iterable[str]:
+        return iter(sorted(self._deliveries))
+
+    def close(self) -> None:
+        """Let go of every topic."""
+        self._closed = True
+        for topic in tuple(self._deliveries):
+            self._drop(topic)
+
+    def revoke(self, topic: str, reason: str) -> None:
+        """Take a topic away; nothing of it is delivered after this."""
+        if topic in self._deliveries:
+            self._drop(topic)
+            self._send(frames.Unsubscribed(topic=topic, reason=reason))
+
+    def revoke_denied(self) -> None:
+        """Take away what the session's rules no longer allow."""
+        rules = self._session.identity.rules
+        for topic in tuple(self._deliveries):
+            if not rules.decide("subscribe", topic).allowed:
+                self.revoke(topic, "acl")
+
+    async def join_granted(self) -> list[Feed]:
+        """Join the topics that the backend grants unasked and that are not held yet."""
+        feeds = []
+        for topic in self._session.identity.subscriptions:
+            try:
+                if topic not in self._deliveries:
+                    self._session.check_topic("subscribe", topic)
+                    feeds.append(await self._fanout.join(topic))
+            except GatewayError as exc:
+                logger.warning("granted topic not joined topic=%s reason=%s", topic, exc)
+        return feeds
+
+    def enter_granted(self, feed: Feed) -> None:
+        """Hold a joined topic from its top on."""
+        if feed.topic in self._deliveries:
+            # Resumed meanwhile; that delivery joined on its own account.
+            self._fanout.leave(feed)
+        else:
+            self._enter(feed, Start(feed.chain.last), None)
+
+    async def subscribe(self, frame: frames.Subscribe) -> None:
+        """Join a topic, or join it anew from another position."""
+        topic = frame.topic
+        self._session.check_topic("subscribe", topic)
+        held = self._deliveries.get(topic)
+        if held is None:
+            self._session.check_room()
+        elif frame.since is None and held.acknowledges == _acknowledges(frame):
+            self._send(self._subscribed(held.feed, frame.id, recovered=True))
+            return
+        feed = await self._fanout.join(topic)
+        try:
+            start = await self._locate(feed, *await self._from_where(feed, frame))
+            # Rules may have changed while the stream was read.
+            self._session.check_topic("subscribe", topic)
+        except BaseException:
+            self._fanout.leave(feed)
+            raise
+        self._enter(feed, start, frame)
+
+    async def unsubscribe(self, frame: frames.Unsubscribe) -> None:
+        """Leave a topic."""
+        self._session.check_held(frame.topic)
+        self._drop(frame.topic)
+        self._send(frames.Unsubscribed(id=frame.id, topic=frame.topic, reason="client"))
+
+    async def resume(self, frame: frames.Resume) -> None:
+        """Join topics again, each from its sequence, and send what was missed."""
+        ticket = read_ticket(
+            frame.session_id,
+            self._options.session_key,
+            now=time.time(),
+            max_age=self._options.session_max_age,
+        )
+        if ticket.user_id != self._session.identity.user_id:
+            raise SessionExpired("This sessionId is another user's: subscribe anew.")
+        wanted = frame.last_seq_per_topic
+        limit = max(FIRST_PAGE // max(len(wanted), 1), 1)
+        found = await asyncio.gather(
+            *(self._find(topic, since, ticket.epoch, limit) for topic, since in wanted.items())
+        )
+        located = [item for item in found if item is not None]
+        for feed, start in located:
+            if start.reset:
+                self._send(frames.Reset(topic=feed.topic, epoch=self._fanout.epoch))
+        topics = {
+            feed.topic: frames.Recovery(start.recovered, wanted[feed.topic], feed.chain.last)
+            for feed, start in located
+        }
+        self._send(frames.Resumed(id=frame.id, session_id=frame.session_id, topics=topics))
+        for feed, start in located:
+            self._begin(feed, start, None)
+
+    async def replay(self, frame: frames.Replay) -> None:
+        """Send again what the stream holds from a sequence on."""
+        self._session.check_held(frame.topic)
+        self._deliveries[frame.topic].rewind(max(frame.from_seq - 1, 0))
+
+    async def acknowledge(self, frame: frames.Ack) -> None:
+        """Take the confirmation of one event, or of all up to one."""
+        if frame.topic is not None and frame.seq_no is not None:
+            self._session.check_held(frame.topic)
+            self._deliveries[frame.topic].acknowledge(frame.seq_no, upto=True)
+        elif frame.message_id is not None:
+            for delivery in self._deliveries.values():
+                sequence = delivery.sequence_of(frame.message_id)
+                if sequence is not None:
+                    delivery.acknowledge(sequence, upto=False)
+        else:
+            raise BadFrame("'ack' takes a messageId, or a topic and a seqNo.")
+
+    async def _from_where(
+        self, feed: Feed, frame: frames.Subscribe
+    ) -> tuple[int | None, str | None]:
+        """Return sequence and epoch from which to go on: the client's, else the durable one's."""
+        if frame.since is not None or frame.durable is None or not feed.durable:
+            return frame.since, frame.epoch
+        user_id = self._session.identity.user_id
+        position = await self._positions.read(user_id, frame.durable, feed.topic)
+        if position is None:
+            # From now on everything counts as missed until it is acknowledged.
+            self._positions.note(
+                user_id, frame.durable, feed.topic, feed.chain.last, self._fanout.epoch
+            )
+            return None, None
+        return position.sequence, position.epoch
+
+    async def _find(
+        self, topic: str, since: int, epoch: str, limit: int
+    ) -> tuple[Feed, Start] | None:
+        """Join and locate one topic of a resume; what fails is told, the others go on."""
+        feed = None
+        try:
+            self._session.check_topic("subscribe", topic)
+            if topic not in self._deliveries:
+                self._session.check_room()
+                self._session.topics.add(topic)
+            feed = await self._fanout.join(topic)
+            start = await self._locate(feed, since, epoch, limit)
+            self._session.check_topic("subscribe", topic)
+            return feed, start
+        except GatewayError as exc:
+            if topic not in self._deliveries:
+                self._session.topics.discard(topic)
+            if feed is not None:
+                self._fanout.leave(feed)
+            exc.topic = topic
+            self._send(frames.error_for(exc, None))
+            return None
+
+    async def _locate(
+        self, feed: Feed, since: int | None, epoch: str | None, limit: int = 0
+    ) -> Start:
+        """Find where a client that has everything up to `since` goes on.
+
+        Raises:
+            Unavailable: when the stream does not answer.
+        """
+        if not feed.durable or since is None:
+            return Start(feed.chain.last, recovered=since is None or feed.durable)
+        reset = epoch is not None and epoch != self._fanout.epoch
+        if not reset and since > feed.chain.last:
+            top = await self._fanout.history.top(feed.topic)
+            reset = since > max(top, feed.chain.last)
+        if reset:
+            since = 0
+        if since >= feed.chain.last:
+            return Start(since, recovered=not reset, reset=reset)
+        page = await feed.page(since, limit)
+        gap = 0
+        if not page.complete and not reset:
+            gap = page.events[0].sequence - 1 if page.events else feed.chain.last
+        return Start(max(since, gap), page.complete and not reset, reset, since, gap, page.events)
+
+    def _enter(self, feed: Feed, start: Start, frame: frames.Subscribe | None) -> None:
+        if start.reset and not self._closed:
+            self._send(frames.Reset(topic=feed.topic, epoch=self._fanout.epoch))
+        self._send(self._subscribed(feed, frame.id if frame else None, recovered=start.recovered))
+        self._begin(feed, start, frame)
+
+    def _begin(self, feed: Feed, start: Start, frame: frames.Subscribe | None) -> None:
+        """Deliver a joined topic from `start` on, in place of what was held of it."""
+        if self._closed:
+            self._fanout.leave(feed)
+            return
+        self._drop(feed.topic)
+        if start.gap > start.since:
+            gap = frames.Gap(topic=feed.topic, from_seq=start.since + 1, to_seq=start.gap)
+            self._send(gap)
+        acknowledges = frame is not None and _acknowledges(frame) and feed.durable
+        delivery = Delivery(
+            feed, self._socket, start.position, ack=self._options.ack if acknowledges else None
+        )
+        if frame is not None and frame.durable is not None and feed.durable:
+            delivery.on_ack = self._positions.noter(
+                self._session.identity.user_id, frame.durable, feed.topic, self._fanout
+            )
+        self._deliveries[feed.topic] = delivery
+        self._session.topics.add(feed.topic)
+        delivery.start(start.events)
+
+    def _subscribed(
+        self, feed: Feed, frame_id: str | int | None, *, recovered: bool
+    ) -> frames.Subscribed:
+        return frames.Subscribed(
+            id=frame_id,
+            topic=feed.topic,
+            seq_no=feed.chain.last,
+            epoch=self._fanout.epoch,
+            recovered=recovered,
+        )
+
+    def _drop(self, topic: str) -> None:
+        delivery = self._deliveries.pop(topic, None)
+        self._session.topics.discard(topic)
+        if delivery is not None:
+            delivery.stop()
+            self._fanout.leave(delivery.feed)
+
+
+def _acknowledges(frame: frames.Subscribe) -> bool:
+    """Say whether events wait for `ack`: a durable position could not move without."""
+    return frame.qos == 1 or frame.durable is not None
