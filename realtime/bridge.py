@@ -16,6 +16,7 @@ import msgspec
 from channels.exceptions import ChannelFull
 
 from .broker import Broker, Message, Subscription
+from .protocol.exceptions import BadTopic
 from .protocol.messages import Event, ephemeral_event, event_from
 from .protocol.subjects import Subjects, covers, group_for
 
@@ -145,3 +146,6 @@ class Bridge:
         except (ChannelFull, OSError):
             # The chain of every web process sees the hole and fetches it from the stream.
             self.dropped += 1
+        except BadTopic:
+            # Some backend's subject that no client can name.
+            logger.debug("not a topic, dropped subject=%s", event.topic)

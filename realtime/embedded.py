@@ -99,7 +99,7 @@ def spawn(
             pass_fds=pass_fds,
             process_group=0,
             # Allocates nothing and takes no lock, so other threads do not matter.
-            preexec_fn=partial(_die_with, os.getpid(), death_signal),  # noqa: PLW1509
+            preexec_fn=partial(_die_with, os.getpid(), death_signal),
         )
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
+import resource
 import socket
 import struct
 import time
@@ -49,6 +51,8 @@ MAX_FRAGMENTS = 4096
 MESSAGE_OVERHEAD = 512
 """Bytes that a waiting message costs beyond its text."""
 RECEIVE = "websocket.receive"
+GC_THRESHOLD = (10_000, 20, 50)
+"""Allocations until a young collection, and how many of these until an older one."""
 
 Beside = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
@@ -336,6 +340,11 @@ class GatewayServer(Server):  # type: ignore[misc]
 
     async def _announce(self) -> None:
         await get_runtime().started.wait()
+        # What is loaded by now stays: the collector need not walk it again and again while
+        # sockets come, whose own objects seldom form cycles.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLD)
         self._ready()
 
     async def _shut_down(self) -> None:
@@ -400,6 +409,9 @@ def serve(
     """
     from channels.routing import get_default_application
 
+    # Every socket is an open file, and the soft limit is often 1,024.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     GatewayServer(
         get_default_application(), [f"fd:fileno={listener.fileno()}"], beside=beside, ready=ready
     ).run()

@@ -7,6 +7,7 @@ wrong or missing one is `BadFrame`. Gateway frames leave as strict JSON.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ MessageId = Annotated[
         pattern=r"\A[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?\Z",
     ),
 ]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
 
 
 class ClientFrame(Struct, frozen=True, rename="camel", tag_field="type", kw_only=True):
@@ -149,6 +150,10 @@ class _Envelope(Struct, frozen=True):
     id: FrameId | None = None
 
 
+MAX_REASON = 200
+"""Characters of a parser's complaint that are passed on: it may quote what was sent."""
+_PATTERN = re.compile(r"matching regex '.*?'(?= - at)", re.DOTALL)
+
 _decode: Callable[[str | bytes], AnyClientFrame] = msgspec.json.Decoder(AnyClientFrame).decode
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_any = msgspec.json.Decoder().decode
@@ -164,18 +169,20 @@ def parse_frame(text: str | bytes) -> AnyClientFrame:
     try:
         frame = _decode(text)
         if isinstance(frame, Publish | Request):
-            # Raw was only skipped over; a full pass refuses what JavaScript could not hold
-            # (1e999, a 5,000-digit integer) and bad UTF-8, before anybody else gets it.
+            # Raw was only skipped over; a full pass refuses bad UTF-8 and numbers that no
+            # reader holds (1e999, a 5,000-digit integer) before anybody else gets them.
             _decode_any(frame.payload)
         return frame
     except RecursionError:
         reason = "the JSON is nested too deeply"
     except (msgspec.DecodeError, UnicodeError) as exc:
-        reason = str(exc).replace("`", "'")
+        reason = _PATTERN.sub("of the allowed characters", str(exc)).replace("`", "'")
     frame_id: str | int | None = None
     with contextlib.suppress(msgspec.DecodeError, UnicodeError, RecursionError):
         frame_id = _decode_envelope(text).id
-    raise BadFrame(f"This is not a frame of the protocol: {reason}.", frame_id=frame_id)
+    raise BadFrame(
+        f"This is not a frame of the protocol: {reason[:MAX_REASON]}.", frame_id=frame_id
+    )
 
 
 def parse_payload(payload: bytes) -> bool:

@@ -107,7 +107,12 @@ def group_for(topic: str) -> str:
 
     A topic consists of characters that a group name allows, so only its length can be wrong.
     The prefixes keep a hashed name from meeting a plain one.
+
+    Raises:
+        BadTopic: when it is no topic; a NATS subject may hold what a frame may not.
     """
+    if _TOPIC.fullmatch(topic) is None:
+        raise BadTopic("This subject is no topic.")
     group = f"t.{topic}"
     if len(group) < _MAX_GROUP:
         return group
