@@ -6,6 +6,7 @@ work with nothing set; compose and deploy/ set the rest. docs/configuration.md l
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import environ
@@ -115,6 +116,8 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
+with contextlib.suppress(OSError):
+    STATIC_ROOT.mkdir(exist_ok=True)  # WhiteNoise warns at every start where it is missing
 # Serve straight from the apps, so that nothing has to be collected before a first start.
 WHITENOISE_USE_FINDERS = True
 
@@ -140,7 +143,7 @@ REALTIME = {
 }
 
 ACCOUNTS = {
-    "JWT_KEY": env.str("JWT_KEY", "") or derived_key(SECRET_KEY, "accounts.jwt"),
+    "JWT_KEY": env.str("JWT_KEY", "", multiline=True) or derived_key(SECRET_KEY, "accounts.jwt"),
     "JWT_ALGORITHMS": env.list("JWT_ALGORITHMS", default=["HS256"]),
     "JWT_REQUIRE_EXP": env.bool("JWT_REQUIRE_EXP", True),
     "JWT_LEEWAY": env.float("JWT_LEEWAY", 30.0),

@@ -7,15 +7,19 @@ serves them all, made on first use, and anew after a fork.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from .broker import Broker
 from .conf import settings
 from .runtime import make_broker
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Work = Callable[[Broker], Awaitable[Result]]
@@ -54,17 +58,25 @@ class Link:
         return await work(self._broker)
 
 
+MAX_POSTED = 1000
+"""Posts that may wait; further ones are let go."""
+FINISH_SECONDS = 2.0
+"""How long a process that ends waits for its posts."""
+
 _lock = threading.Lock()
 _current: Link | None = None
+_posted: set[Future[object]] = set()
 
 
 def run(work: Work[Result]) -> Result:
     """Run `work` with a connected broker and return its result, from sync code.
 
+    What it sends is at the server when this returns: a script may end right after.
+
     Raises:
         Unavailable: when NATS cannot be reached; and what `work` raises.
     """
-    return _link().submit(work).result()
+    return _link().submit(_flushed(work)).result()
 
 
 async def arun(work: Work[Result]) -> Result:
@@ -74,6 +86,45 @@ async def arun(work: Work[Result]) -> Result:
         Unavailable: when NATS cannot be reached; and what `work` raises.
     """
     return await asyncio.wrap_future(_link().submit(work))
+
+
+def post(work: Work[object], what: str) -> None:
+    """Run `work` with a connected broker and do not wait; a failure is logged.
+
+    Args:
+        work: as for `run`.
+        what: what it does, for the log.
+    """
+
+    def done(future: Future[object]) -> None:
+        _posted.discard(future)
+        if not future.cancelled() and (exc := future.exception()) is not None:
+            logger.warning("%s failed reason=%s", what, exc)
+
+    if len(_posted) >= MAX_POSTED:
+        logger.warning("%s let go: NATS does not take what waits already", what)
+        return
+    future = _link().submit(_flushed(work))
+    _posted.add(future)
+    future.add_done_callback(done)
+
+
+def _flushed(work: Work[Result]) -> Work[Result]:
+    """Return `work` that ends when the server has seen what it sent."""
+
+    async def flushed(broker: Broker) -> Result:
+        result = await work(broker)
+        await broker.flush()
+        return result
+
+    return flushed
+
+
+@atexit.register
+def _finish() -> None:
+    """Let a script's last posts go out before its process ends."""
+    if _posted:
+        wait(tuple(_posted), timeout=FINISH_SECONDS)
 
 
 def _key() -> tuple[int, str]:
@@ -96,6 +147,7 @@ def _after_fork() -> None:
     """Forget the lock too: another thread of the parent may have held it."""
     global _current, _lock
     _current, _lock = None, threading.Lock()
+    _posted.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)

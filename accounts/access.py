@@ -1,0 +1,47 @@
+"""Access: what the rules say about a user, and which one says it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from realtime.conf import settings
+from realtime.protocol import rules
+from realtime.protocol.rules import RuleSet
+from realtime.protocol.subjects import parse_topic
+
+from .models import AccessRule
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+
+class AccessAnswer(Struct, frozen=True):
+    """The answer to "may they?".
+
+    Attributes:
+        rule: the rule that decides; None when no rule does, or when the user is inactive.
+        concerned: every enabled rule for the user.
+    """
+
+    allowed: bool
+    active: bool
+    rule: AccessRule | None
+    concerned: list[AccessRule]
+
+
+def check_access(user: User, action: rules.Action, topic: str) -> AccessAnswer:
+    """Return whether `user` may do `action` on `topic`, as the gateway would decide it.
+
+    Raises:
+        BadTopic: when the topic is malformed or not open to clients, or a stored rule is.
+    """
+    parse_topic(topic, settings.OPEN_TOPICS)
+    concerned = list(AccessRule.objects.for_user(user))
+    pairs = [(stored.as_rule(), stored) for stored in concerned]
+    decision = RuleSet((rule for rule, _ in pairs), str(user.pk)).decide(action, topic)
+    if not user.is_active:
+        return AccessAnswer(False, False, None, concerned)
+    decisive = next((stored for rule, stored in pairs if rule is decision.rule), None)
+    return AccessAnswer(decision.allowed, True, decisive, concerned)

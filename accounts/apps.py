@@ -1,0 +1,18 @@
+"""The Django app `accounts`."""
+
+from django.apps import AppConfig
+from django.core.checks import register
+
+
+class AccountsConfig(AppConfig):
+    """Users, rules, tokens and the auth worker."""
+
+    name = "accounts"
+    verbose_name = "Accounts and access"
+
+    def ready(self) -> None:
+        """Register the system checks and the signals."""
+        from . import signals  # noqa: F401
+        from .checks import check_settings
+
+        register(check_settings)

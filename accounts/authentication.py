@@ -1,0 +1,158 @@
+"""Authentication: who a credential belongs to, and what they may do.
+
+Denials say nothing that the credential's owner does not know: never whether a user exists.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+from django.conf import settings as django_settings
+from django.contrib.auth import (
+    BACKEND_SESSION_KEY,
+    HASH_SESSION_KEY,
+    SESSION_KEY,
+    get_user_model,
+    load_backend,
+)
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare
+
+from realtime.protocol.exceptions import AuthFailed
+from realtime.protocol.messages import AuthReply, AuthRequest
+from realtime.protocol.subjects import USER_ID
+
+from .conf import settings
+from .models import KEY_PREFIX, AccessRule, ApiToken
+from .tokens import EXPIRED_TOKEN, INVALID_TOKEN, verify_jwt
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from django.contrib.sessions.backends.base import SessionBase
+
+NO_CREDENTIAL = "Log in, or send a token."
+INVALID_SESSION = "The session is not valid: log in again."
+
+# What any of Django's session engines makes; the longest is a signed cookie. Anything else must
+# not reach them: PostgreSQL raises on a NUL.
+_SESSION_KEY = re.compile(r"[A-Za-z0-9_.:-]{8,4096}", re.ASCII)
+
+
+class Verified(NamedTuple):
+    """Whose credential it is, and when it ends (Unix seconds; None: never)."""
+
+    user: User
+    expires_at: float | None
+
+
+def authenticate(request: AuthRequest) -> AuthReply:
+    """Return the answer to a gateway's question who a socket is.
+
+    A token counts before the session key, so a wrong token is a denial even with a good session.
+
+    Raises:
+        django.db.Error: when the database does not answer; the caller then answers nothing.
+    """
+    try:
+        user, expires_at = verify(request)
+    except AuthFailed as exc:
+        return AuthReply(success=False, error=exc.message)
+    user_id = str(user.pk)
+    return AuthReply(
+        success=True,
+        user_id=user_id,
+        expires_at=expires_at,
+        rules=[rule.as_rule() for rule in AccessRule.objects.for_user(user)],
+        subscriptions=[topic.replace(USER_ID, user_id) for topic in settings.AUTO_SUBSCRIBE],
+        info={"name": user.get_username()},
+    )
+
+
+def verify(request: AuthRequest) -> Verified:
+    """Return whose credential `request` carries.
+
+    Raises:
+        AuthFailed: when there is none, or it proves nothing.
+    """
+    if request.token is not None:
+        if not request.token.isascii():
+            raise AuthFailed(INVALID_TOKEN)
+        if request.token.startswith(KEY_PREFIX):
+            return _verify_api_token(request.token)
+        return _verify_jwt(request.token)
+    if request.session_key:
+        return _verify_session(request.session_key)
+    raise AuthFailed(NO_CREDENTIAL)
+
+
+def _verify_jwt(token: str) -> Verified:
+    verified = verify_jwt(token)
+    model = get_user_model()
+    try:
+        user_id = model._meta.pk.to_python(verified.user_id)
+    except ValidationError as exc:
+        raise AuthFailed(INVALID_TOKEN) from exc
+    user = model._default_manager.filter(pk=user_id).first()
+    if user is None or not user.is_active:
+        raise AuthFailed(INVALID_TOKEN)
+    return Verified(user, verified.expires_at)
+
+
+def _verify_api_token(key: str) -> Verified:
+    token = ApiToken.objects.for_key(key)
+    now = timezone.now()
+    if token is None or not token.enabled or not token.user.is_active:
+        raise AuthFailed(INVALID_TOKEN)
+    if token.expired(now):
+        raise AuthFailed(EXPIRED_TOKEN)
+    token.mark_used(now)
+    return Verified(token.user, token.expires_at.timestamp() if token.expires_at else None)
+
+
+def _verify_session(key: str) -> Verified:
+    if _SESSION_KEY.fullmatch(key) is None:
+        raise AuthFailed(INVALID_SESSION)
+    session: SessionBase = import_module(django_settings.SESSION_ENGINE).SessionStore(key)
+    user = _session_user(session)
+    if user is None or not user.is_active:
+        raise AuthFailed(INVALID_SESSION)
+    return Verified(user, _session_end(session, key))
+
+
+def _session_user(session: SessionBase) -> User | None:
+    """Return the user of a Django session, None when it is nobody's.
+
+    The same steps as `django.contrib.auth.get_user`, but read-only: that one flushes the session,
+    or gives it a new key which the browser here would never hear of.
+    """
+    try:
+        user_id = get_user_model()._meta.pk.to_python(session[SESSION_KEY])
+        backend = session[BACKEND_SESSION_KEY]
+        session_hash = session[HASH_SESSION_KEY]
+    except (KeyError, ValidationError):
+        return None
+    if backend not in django_settings.AUTHENTICATION_BACKENDS:
+        return None
+    user = load_backend(backend).get_user(user_id)
+    if user is None:
+        return None
+    # A changed password changes the hash; SECRET_KEY_FALLBACKS keep old ones good.
+    hashes = (user.get_session_auth_hash(), *user.get_session_auth_fallback_hash())
+    if not any(constant_time_compare(session_hash, good) for good in hashes):
+        return None
+    return user
+
+
+def _session_end(session: SessionBase, key: str) -> float:
+    """Return when a Django session ends, in Unix seconds."""
+    model = getattr(session, "model", None)
+    if model is None:
+        # Caches and cookies do not tell how old a session is: this is the latest it can be.
+        return session.get_expiry_date().timestamp()
+    end = model.objects.filter(session_key=key).values_list("expire_date", flat=True).first()
+    if end is None or end <= timezone.now():
+        raise AuthFailed(INVALID_SESSION)
+    return end.timestamp()

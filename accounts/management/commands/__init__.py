@@ -1,0 +1,1 @@
+"""Commands: `auth_worker`, `token`, `api_token`."""

@@ -1,0 +1,203 @@
+"""The auth worker: answers the gateway's auth requests from the database. Fails closed.
+
+What cannot be answered is left unanswered, which the gateway calls AUTH_UNAVAILABLE; nothing
+here turns a failure into a pass, nor into a denial that would keep a client away for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import django.db
+import msgspec
+from asgiref.sync import sync_to_async
+
+from realtime.conf import settings as gateway
+from realtime.protocol.exceptions import Unavailable
+from realtime.protocol.messages import AuthReply, AuthRequest, encode_message, parse_auth_request
+from realtime.protocol.subjects import Subjects
+
+from .authentication import authenticate
+from .conf import settings
+
+if TYPE_CHECKING:
+    from realtime.broker import Broker, Message, Subscription
+
+logger = logging.getLogger(__name__)
+
+QUEUE = "auth"
+"""Workers share the requests as members of this NATS queue group."""
+
+LOG_SECONDS = 5.0
+"""How often each kind of trouble is logged, at most."""
+
+# A token comes in one frame, and JSON may escape its characters.
+_MAX_REQUEST_BYTES = 256 * 1024
+
+Clock = Callable[[], float]
+
+
+class ThrottledLog:
+    """A warning that is logged at most every LOG_SECONDS, with the number held back between."""
+
+    def __init__(self, text: str, clock: Clock) -> None:
+        self._text = text
+        self._clock = clock
+        self._next = float("-inf")
+        self._held = 0
+
+    def warn(self, reason: str) -> None:
+        """Log, or count."""
+        now = self._clock()
+        if now < self._next:
+            self._held += 1
+            return
+        logger.warning("%s reason=%s more=%d", self._text, reason, self._held)
+        self._next = now + LOG_SECONDS
+        self._held = 0
+
+
+class AuthWorker:
+    """Answers auth requests: AUTH_THREADS at once, AUTH_QUEUE waiting, the rest dropped.
+
+    Args:
+        broker: may still be unconnected; it subscribes when it connects.
+        verify: the look-up, run in a thread.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        verify: Callable[[AuthRequest], AuthReply] = authenticate,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._broker = broker
+        self._verify = verify
+        self._clock = clock
+        self.subject = Subjects(gateway.PREFIX).auth
+        self._threads = asyncio.Semaphore(settings.AUTH_THREADS)
+        self._limit = settings.AUTH_THREADS + settings.AUTH_QUEUE
+        self._pool = ThreadPoolExecutor(settings.AUTH_THREADS, thread_name_prefix="auth")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._subscription: Subscription | None = None
+        self._overload = ThrottledLog("auth request dropped", clock)
+        self._malformed = ThrottledLog("auth request malformed", clock)
+        self._failure = ThrottledLog("auth look-up failed, request unanswered", clock)
+
+    async def start(self) -> None:
+        """Begin to answer.
+
+        Raises:
+            Unavailable: when the broker refuses the subscription.
+        """
+        self._subscription = await self._broker.subscribe(self.subject, self._receive, queue=QUEUE)
+
+    async def stop(self) -> bool:
+        """Take no more requests, and wait DRAIN_SECONDS at most for those in flight.
+
+        Returns:
+            False when a look-up still runs: its thread cannot be stopped.
+        """
+        if self._subscription is not None:
+            await self._broker.unsubscribe(self._subscription)
+            self._subscription = None
+        pending: set[asyncio.Task[None]] = set()
+        if self._tasks:
+            _, pending = await asyncio.wait(self._tasks, timeout=gateway.DRAIN_SECONDS)
+        for task in pending:
+            task.cancel()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if pending:
+            logger.warning("auth worker stopped unanswered=%d", len(pending))
+        return not pending
+
+    async def _receive(self, message: Message) -> None:
+        # Awaited in the broker's read loop: whatever takes long is a task of its own.
+        if not message.reply:
+            self._malformed.warn("nowhere to reply to")
+            return
+        if len(self._tasks) >= self._limit:
+            self._overload.warn(f"{self._limit} are waiting")
+            return
+        try:
+            if len(message.data) > _MAX_REQUEST_BYTES:
+                raise msgspec.DecodeError(f"{len(message.data)} bytes are too many")
+            request = parse_auth_request(message.data)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
+            self._malformed.warn(f"{type(exc).__name__}: {exc}")
+            return
+        task = asyncio.create_task(self._answer(request, message.reply, self._clock()))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, request: AuthRequest, reply: str, received: float) -> None:
+        try:
+            async with self._threads:
+                if self._clock() - received > gateway.AUTH_TIMEOUT:
+                    # The gateway has stopped waiting; the thread is better spent on the next.
+                    self._overload.warn("it waited too long")
+                    return
+                look_up = sync_to_async(self._look_up, thread_sensitive=False, executor=self._pool)
+                answer = await look_up(request)
+            await self._broker.publish(reply, encode_message(answer))
+        except Unavailable as exc:
+            self._failure.warn(exc.message)
+        except Exception as exc:
+            # Whatever it was, no answer is the safe one.
+            self._failure.warn(describe(exc))
+
+    def _look_up(self, request: AuthRequest) -> AuthReply:
+        # What Django does around an HTTP request: a connection that broke is not used again.
+        django.db.close_old_connections()
+        try:
+            return self._verify(request)
+        finally:
+            django.db.close_old_connections()
+
+
+def describe(exc: Exception) -> str:
+    """Return what may be logged of an error: its message only where no credential can be in it."""
+    name = type(exc).__name__
+    if isinstance(exc, django.db.Error):
+        return f"{name}: {' '.join(str(exc).split())}"
+    frames = traceback.extract_tb(exc.__traceback__)
+    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return name + where
+
+
+async def serve(broker: Broker, stopping: asyncio.Event) -> bool:
+    """Answer auth requests over `broker` until `stopping` is set, then drain and close.
+
+    NATS may be out of reach at the start: the broker goes on trying.
+
+    Returns:
+        False when a look-up still runs: its thread cannot be stopped.
+    """
+    worker = AuthWorker(broker)
+    await worker.start()
+    connecting = asyncio.create_task(broker.connect_forever())
+    stop = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({connecting, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if connecting.done():
+            await connecting
+            # Else a request sent on seeing the log line could still find no responder.
+            with contextlib.suppress(Unavailable):
+                await broker.flush()
+            logger.info("auth worker ready subject=%s queue=%s", worker.subject, QUEUE)
+            await stop
+        logger.info("auth worker stopping")
+    finally:
+        connecting.cancel()
+        stop.cancel()
+        drained = await worker.stop()
+        await broker.close()
+    return drained

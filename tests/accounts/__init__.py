@@ -1,0 +1,1 @@
+"""Tests of the backend side: rules, credentials, admin, commands and the auth worker."""
