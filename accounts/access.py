@@ -37,7 +37,7 @@ def check_access(user: User, action: rules.Action, topic: str) -> AccessAnswer:
     Raises:
         BadTopic: when the topic is malformed or not open to clients, or a stored rule is.
     """
-    parse_topic(topic, settings.OPEN_TOPICS)
+    parse_topic(topic, settings.topics_for(action))
     concerned = list(AccessRule.objects.for_user(user))
     pairs = [(stored.as_rule(), stored) for stored in concerned]
     decision = RuleSet((rule for rule, _ in pairs), str(user.pk)).decide(action, topic)

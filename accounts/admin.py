@@ -69,11 +69,12 @@ class AccessRuleAdmin(admin.ModelAdmin):
         """Save, and say so when the rule can never apply."""
         super().save_model(request, obj, form, change)
         leading = obj.topic.partition(".")[0]
-        if leading not in {"*", ">", *settings.OPEN_TOPICS}:
+        tokens = settings.topics_for(obj.action)
+        if leading not in {"*", ">", *tokens}:
             messages.warning(
                 request,
-                f"Clients can only name topics that start with one of:"
-                f" {', '.join(sorted(settings.OPEN_TOPICS))}. This rule never applies.",
+                f"For '{obj.action}', clients can only name topics that start with one of:"
+                f" {', '.join(sorted(tokens))}. This rule never applies.",
             )
 
     def get_urls(self) -> list[URLPattern]:

@@ -50,9 +50,12 @@ class CheckAccessForm(forms.Form):
         users.widget = UserSelect(AccessRule._meta.get_field("user"), site)
         users.widget.choices = users.choices
 
-    def clean_topic(self) -> str:
-        """Return the topic when clients may name it."""
-        try:
-            return parse_topic(self.cleaned_data["topic"], settings.OPEN_TOPICS)
-        except BadTopic as exc:
-            raise forms.ValidationError(exc.message, code="topic") from exc
+    def clean(self) -> dict[str, Any]:
+        """Require a topic that clients may name for the action."""
+        cleaned = super().clean() or {}
+        if "topic" in cleaned and "action" in cleaned:
+            try:
+                parse_topic(cleaned["topic"], settings.topics_for(cleaned["action"]))
+            except BadTopic as exc:
+                self.add_error("topic", forms.ValidationError(exc.message, code="topic"))
+        return cleaned

@@ -138,6 +138,7 @@ REALTIME = {
     "SESSION_KEY": derived_key(SECRET_KEY, "realtime.session"),
     "ALLOWED_ORIGINS": env.list("ALLOWED_ORIGINS", default=[]),
     "BRIDGE": env.str("BRIDGE", "auto"),
+    "FORWARDED_HEADER": env.str("FORWARDED_HEADER", ""),
     "STREAM_REPLICAS": env.int("STREAM_REPLICAS", 1),
     "EVENT_LOOP": env.str("EVENT_LOOP", "uvloop"),
 }

@@ -253,10 +253,10 @@ class Broker:
             self._rebuilding.cancel()
         if self._client is None:
             return
+        with contextlib.suppress(Unavailable):
+            await self.flush()
         with contextlib.suppress(TimeoutError, OSError, errors.Error):
             async with asyncio.timeout(DRAIN_TIMEOUT):
-                if self._client.is_connected:
-                    await self._client.flush(timeout=DRAIN_TIMEOUT)
                 await self._client.close()
 
     async def publish(
@@ -382,6 +382,9 @@ class Broker:
             raise Unavailable("NATS is out of reach; try again in a moment.")
         try:
             async with asyncio.timeout(timeout):
+                # nats-py sends its PING ahead of what is still buffered; the second PING
+                # follows what the first one overtook.
+                await self._client.flush(timeout=int(timeout) + 1)
                 await self._client.flush(timeout=int(timeout) + 1)
         except (TimeoutError, errors.Error, OSError) as exc:
             raise Unavailable("NATS does not answer.") from exc

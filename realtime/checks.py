@@ -124,11 +124,13 @@ def check_deploy(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 def _check_topics() -> list[CheckMessage]:
     found: list[CheckMessage] = []
-    for token in settings.OPEN_TOPICS:
-        if not is_token(token) or token in RESERVED or token == settings.PREFIX:
+    for name in ("OPEN_TOPICS", "REQUEST_TOPICS"):
+        for token in getattr(settings, name):
+            if is_token(token) and token not in RESERVED and token != settings.PREFIX:
+                continue
             found.append(
                 Error(
-                    f"REALTIME['OPEN_TOPICS'] has {token!r}, which cannot be open to clients.",
+                    f"REALTIME[{name!r}] has {token!r}, which cannot be open to clients.",
                     hint="Use leading tokens such as 'user' or 'room', not the gateway's own.",
                     id="realtime.E003",
                 )

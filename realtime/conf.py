@@ -19,7 +19,8 @@ DEFAULTS: dict[str, Any] = {
     # Stream
     "STREAM": "GATEWAY",
     "DURABLE_TOPICS": ["user.>", "room.>"],
-    "OPEN_TOPICS": ["user", "room", "live", "rpc"],
+    "OPEN_TOPICS": ["user", "room", "live"],
+    "REQUEST_TOPICS": ["rpc"],
     "STREAM_MAX_AGE": 7 * 86400.0,
     "STREAM_MAX_PER_TOPIC": 10_000,
     "STREAM_MAX_BYTES": 1024**3,
@@ -60,6 +61,7 @@ DEFAULTS: dict[str, Any] = {
     "FRAME_RATE": 500.0,
     "FRAME_BURST": 1000,
     # Process
+    "FORWARDED_HEADER": "",
     "DRAIN_SECONDS": 3.0,
     "EVENT_LOOP": "uvloop",
 }
@@ -76,6 +78,7 @@ class Settings:
     STREAM: str
     DURABLE_TOPICS: list[str]
     OPEN_TOPICS: list[str]
+    REQUEST_TOPICS: list[str]
     STREAM_MAX_AGE: float
     STREAM_MAX_PER_TOPIC: int
     STREAM_MAX_BYTES: int
@@ -111,8 +114,13 @@ class Settings:
     MAX_PUBLISHES_IN_FLIGHT: int
     FRAME_RATE: float
     FRAME_BURST: int
+    FORWARDED_HEADER: str
     DRAIN_SECONDS: float
     EVENT_LOOP: Literal["uvloop", "asyncio"]
+
+    def topics_for(self, action: str) -> list[str]:
+        """Return the leading tokens of topics that clients may name for an action."""
+        return self.REQUEST_TOPICS if action == "request" else self.OPEN_TOPICS
 
     def __getattr__(self, name: str) -> Any:
         if name not in DEFAULTS:

@@ -88,6 +88,7 @@ def connection_options() -> ConnectionOptions:
     return ConnectionOptions(
         limits=Limits(
             open_topics=frozenset(settings.OPEN_TOPICS),
+            request_topics=frozenset(settings.REQUEST_TOPICS),
             max_subscriptions=settings.MAX_SUBSCRIPTIONS,
             max_payload=settings.MAX_PAYLOAD_BYTES,
             frame_rate=settings.FRAME_RATE,

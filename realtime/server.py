@@ -300,6 +300,7 @@ class GatewayServer(Server):  # type: ignore[misc]
             websocket_max_message_size=settings.MAX_FRAME_BYTES,
             websocket_max_frame_size=settings.MAX_FRAME_BYTES,
             server_name="",
+            proxy_forwarded_address_header=settings.FORWARDED_HEADER or None,
             **options,
         )
 

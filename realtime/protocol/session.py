@@ -31,9 +31,15 @@ from .subjects import parse_topic
 
 
 class Limits(Struct, frozen=True):
-    """What one socket may ask for. Sizes in bytes, rates per second."""
+    """What one socket may ask for. Sizes in bytes, rates per second.
+
+    Attributes:
+        open_topics: leading tokens of topics to subscribe and publish to.
+        request_topics: leading tokens of topics for `request`: nothing is relayed from them.
+    """
 
     open_topics: frozenset[str]
+    request_topics: frozenset[str]
     max_subscriptions: int
     max_payload: int
     frame_rate: float
@@ -138,7 +144,8 @@ class Session:
             BadTopic: malformed or not open to clients.
             AclDenied: no rule allows it, or one denies it.
         """
-        parse_topic(topic, self._limits.open_topics)
+        limits = self._limits
+        parse_topic(topic, limits.request_topics if action == "request" else limits.open_topics)
         self.identity.rules.require(action, topic)
 
     def check_room(self) -> None:

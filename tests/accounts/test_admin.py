@@ -156,7 +156,7 @@ def test_check_page_bad_topic_says_what_is_wrong(
     admin_client: Client, alice: User, topic: str
 ) -> None:
     with pytest.raises(BadTopic) as told:
-        parse_topic(topic, ["user", "room", "live", "rpc"])
+        parse_topic(topic, ["user", "room", "live"])
     page = check(admin_client, alice.pk, "subscribe", topic)
     assert page.status_code == 200
     assert told.value.message in text_of(page)

@@ -1,0 +1,23 @@
+"""Print env.example with a fresh secret for every empty *_KEY and *_PASSWORD."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import sys
+from pathlib import Path
+
+EXAMPLE = Path(__file__).with_name("env.example")
+_SECRET = re.compile(r"^(\w+_(?:KEY|PASSWORD))=$", re.MULTILINE)
+
+
+def fill(example: str) -> str:
+    """Return `example` with its secrets filled in, 192 random bits each.
+
+    A letter comes first, because nats-server reads a value that looks like a number as one.
+    """
+    return _SECRET.sub(lambda match: f"{match[1]}=s{secrets.token_hex(24)}", example)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(fill(EXAMPLE.read_text(encoding="utf-8")))
