@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from channels.exceptions import ChannelFull
 
 from .broker import Broker, Message, Subscription
 from .protocol.exceptions import BadTopic
+from .protocol.limits import RateLimit
 from .protocol.messages import Event, ephemeral_event, event_from
 from .protocol.subjects import Subjects, covers, group_for
 
@@ -67,6 +67,7 @@ class Bridge:
         self._followed: dict[str, Subscription] = {}
         self._as_is = getattr(layer, "in_process", False)
         self._origin = uuid.uuid4().hex[:12]
+        self._complaints = RateLimit(rate=0.2, burst=3)
         self.relayed = 0
         self.dropped = 0
 
@@ -143,9 +144,12 @@ class Bridge:
             await self._layer.group_send(
                 group_for(event.topic), {"type": EVENT_TYPE, "event": packed}
             )
-        except (ChannelFull, OSError):
-            # The chain of every web process sees the hole and fetches it from the stream.
-            self.dropped += 1
         except BadTopic:
             # Some backend's subject that no client can name.
             logger.debug("not a topic, dropped subject=%s", event.topic)
+        except Exception as exc:
+            # A layer is the team's choice and may raise anything. The chain of every web
+            # process sees the hole and fetches it from the stream.
+            self.dropped += 1
+            if self._complaints.allows(time.monotonic()):
+                logger.warning("channel layer did not take an event reason=%r", exc)

@@ -51,10 +51,11 @@ class Stored(Struct, frozen=True):
 
 
 class StreamState(Struct, frozen=True):
-    """What a stream holds: sequences `first` to `last`."""
+    """What a stream holds: sequences `first` to `last`, less `deleted` ones in between."""
 
     first: int = msgspec.field(name="first_seq")
     last: int = msgspec.field(name="last_seq")
+    deleted: int = msgspec.field(name="num_deleted", default=0)
 
 
 class StreamInfo(Struct, frozen=True):

@@ -89,8 +89,8 @@ class Delivery:
     def start(self, pages: Sequence[Event] = ()) -> None:
         """Write what was read already, then the rest of the history, then go live."""
         self.feed.deliveries.add(self)
-        self._write(pages)
-        if self._room() and self.position >= self.feed.chain.last:
+        self._write(pages[: self._room()])
+        if self.position >= self.feed.chain.last:
             self.feed.attach(self)
         else:
             self._catch_up()
@@ -109,11 +109,15 @@ class Delivery:
         """Start anew at nothing: the stream was recreated."""
         self.position = 0
         self._unacked.clear()
+        if self._catching_up:
+            # A page of the old stream may be on its way.
+            self._restart()
 
     def take(self, events: Sequence[Event]) -> None:
         """Write live events one by one: QoS 1, or a client that is ahead of the topic."""
-        self._write([event for event in events if event.sequence > self.position])
-        if not self._room():
+        self._write([event for event in events if event.sequence > self.position][: self._room()])
+        if self.position < events[-1].sequence:
+            # Acknowledgements make room again; then it catches up from its position.
             self.feed.detach(self)
 
     @property
@@ -124,11 +128,9 @@ class Delivery:
     def rewind(self, position: int) -> None:
         """Send again what follows a position (`replay`)."""
         self.feed.detach(self)
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
-        self.position = min(position, self.position) if self._ack is not None else position
-        self._catch_up()
+        last = self.position if self._ack is not None else self.feed.chain.last
+        self.position = min(position, last)
+        self._restart()
 
     def acknowledge(self, sequence: int, *, upto: bool) -> bool:
         """Take an acknowledgement; say whether something waited for it."""
@@ -141,7 +143,7 @@ class Delivery:
         if known:
             if self.on_ack is not None:
                 self.on_ack(min(self._unacked, default=self.position + 1) - 1)
-            if self._room() and not self.feed.serves(self) and not self._catching_up:
+            if not self.feed.serves(self) and not self._catching_up:
                 self.start()
         return bool(known)
 
@@ -156,8 +158,14 @@ class Delivery:
     def _catching_up(self) -> bool:
         return self._task is not None and not self._task.done()
 
-    def _room(self) -> bool:
-        return self._ack is None or len(self._unacked) < self._ack.in_flight
+    def _room(self) -> int | None:
+        """Return how many more events may be in flight; None: any number."""
+        return None if self._ack is None else max(self._ack.in_flight - len(self._unacked), 0)
+
+    def _restart(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._catch_up()
 
     def _catch_up(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._follow())
@@ -165,9 +173,11 @@ class Delivery:
     async def _follow(self) -> None:
         """Read pages until the topic's last event, or until too much is unacknowledged."""
         attempt = 0
-        while self._room() and await self.socket.drained():
+        while await self.socket.drained():
             if self.position >= self.feed.chain.last:
                 self.feed.attach(self)
+                return
+            if self._room() == 0:
                 return
             try:
                 attempt = 0 if await self._next_page(attempt) else attempt + 1
@@ -186,8 +196,7 @@ class Delivery:
     async def _next_page(self, attempt: int) -> bool:
         """Read and write one page; say whether it moved the cursor."""
         before, last = self.position, self.feed.chain.last
-        room = self._ack.in_flight - len(self._unacked) if self._ack is not None else 0
-        page = await self.feed.page(before, room)
+        page = await self.feed.page(before, self._room() or 0)
         if not page.complete:
             self._gap(before, page.events[0].sequence - 1 if page.events else last)
         elif not page.events and attempt >= EMPTY_TRIES:

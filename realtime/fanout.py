@@ -279,7 +279,7 @@ class Fanout:
             if self._bridge is not None:
                 await self._bridge.follow(feed.topic)
             if feed.durable:
-                feed.chain.reset(await self.history.top(feed.topic))
+                feed.chain = Chain(await self.history.top(feed.topic))
                 for event in feed.early:
                     self._deliver(feed, event)
                 feed.early.clear()
@@ -355,9 +355,11 @@ class Fanout:
             await asyncio.sleep(wait)
             while (hole := feed.chain.hole) is not None:
                 self.counters.holes += 1
+                chain = feed.chain
                 page = await self._read(feed.topic, hole)
-                if feed.chain.hole is None:
-                    return
+                if feed.chain is not chain:
+                    # The stream was recreated meanwhile: what was read is of the old one.
+                    continue
                 for ready in feed.chain.fill(hole, page.events, complete=page.complete):
                     if isinstance(ready, Hole):
                         self._gap(feed, ready)
@@ -429,8 +431,8 @@ class Fanout:
             self._epoch = info.created
         elif self._checked == info.state.last:
             return
-        self._checked = info.state.last
         tops = await self.history.tops([feed.topic for feed in served])
+        self._checked = info.state.last
         for feed in served:
             feed.chain.expect(tops.get(feed.topic, 0))
             if feed.chain.hole is not None:
@@ -441,7 +443,7 @@ class Fanout:
         for feed in feeds:
             feed.flush()
             feed.clear()
-            feed.chain.reset(0)
+            feed.chain = Chain(0)
             feed.tell(
                 encode_frame(Reset(topic=feed.topic, epoch=self.history.epoch)), feed.deliveries
             )

@@ -117,22 +117,13 @@ class History:
         """
         # One more than wanted, from `after` itself: when that event is still held, nothing
         # behind it has been discarded, since limits discard the oldest first.
-        messages = await self._get(
-            {
-                "seq": max(after, 1),
-                "next_by_subj": topic,
-                "batch": limit + 1,
-                "max_bytes": PAGE_BYTES,
-            }
-        )
-        pending = int(messages[-1].headers["Nats-Num-Pending"]) if messages else 0
+        messages, pending = await self._batch(topic, max(after, 1), limit + 1)
         complete = bool(messages) and _sequence(messages[0]) == after
         if complete:
             messages = messages[1:]
             if not messages and pending:
                 # The event at `after` alone filled the byte budget.
-                rest = await self.page(topic, after + 1, limit=limit, upto=upto)
-                return Page(rest.events, complete=True, more=rest.more)
+                messages, pending = await self._batch(topic, after + 1, limit)
         else:
             complete = await self._complete(topic, after, len(messages) + pending)
         more = pending > 0 or len(messages) > limit
@@ -178,8 +169,20 @@ class History:
         if held == 0 and after == 0:
             return True
         limit = self._config["max_msgs_per_subject"]
-        info = await self.info()
-        return after + 1 >= info.state.first and (limit <= 0 or held < limit)
+        state = (await self.info()).state
+        if after + 1 < state.first or 0 < limit <= held:
+            return False
+        # Something was deleted within the stream, by a limit of another topic or by hand;
+        # for whoever never had anything that is no loss.
+        return after == 0 or state.deleted == 0
+
+    async def _batch(self, topic: str, start: int, limit: int) -> tuple[list[Message], int]:
+        """Return messages from a sequence on, and how many follow them."""
+        messages = await self._get(
+            {"seq": start, "next_by_subj": topic, "batch": limit, "max_bytes": PAGE_BYTES}
+        )
+        pending = int(messages[-1].headers["Nats-Num-Pending"]) if messages else 0
+        return messages, pending
 
     async def _count(self, topic: str, start: int) -> int:
         """Return how many events of the topic have a sequence of at least `start`."""

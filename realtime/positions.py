@@ -158,9 +158,14 @@ class Positions:
 
     async def _read(self, key: Key) -> Position | None:
         await self._make()
-        messages = await self._broker.direct_get(
-            self._stream, {"multi_last": [self._subject(key)]}, timeout=self._timeout
-        )
+        try:
+            messages = await self._broker.direct_get(
+                self._stream, {"multi_last": [self._subject(key)]}, timeout=self._timeout
+            )
+        except Unavailable:
+            # Perhaps somebody deleted the bucket.
+            self._made = False
+            raise
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
         if not messages:

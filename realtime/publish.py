@@ -44,6 +44,10 @@ class Latest(Struct, frozen=True):
     position: int
     epoch: str
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for `json_script`."""
+        return {"events": self.events, "position": self.position, "epoch": self.epoch}
+
 
 def notify(user_id: int | str, data: Any, *, message_id: str | None = None) -> Stored | Queued:
     """Send a notification to one user: `publish` on `user.<id>.notifications`.

@@ -100,8 +100,11 @@ class Subscriptions:
         if feed.topic in self._deliveries:
             # Resumed meanwhile; that delivery joined on its own account.
             self._fanout.leave(feed)
-        else:
+        elif self._allowed(feed.topic):
             self._enter(feed, Start(feed.chain.last), None)
+        else:
+            self._fanout.leave(feed)
+            self._send(frames.Unsubscribed(topic=feed.topic, reason="acl"))
 
     async def subscribe(self, frame: frames.Subscribe) -> None:
         """Join a topic, or join it anew from another position."""
@@ -144,7 +147,14 @@ class Subscriptions:
         found = await asyncio.gather(
             *(self._find(topic, since, ticket.epoch, limit) for topic, since in wanted.items())
         )
-        located = [item for item in found if item is not None]
+        located = []
+        for feed, start in filter(None, found):
+            # Rules may have changed while another topic was read.
+            if self._allowed(feed.topic):
+                located.append((feed, start))
+            else:
+                self._fanout.leave(feed)
+                self._send(frames.Unsubscribed(topic=feed.topic, reason="acl"))
         for feed, start in located:
             if start.reset:
                 self._send(frames.Reset(topic=feed.topic, epoch=self._fanout.epoch))
@@ -201,9 +211,7 @@ class Subscriptions:
                 self._session.check_room()
                 self._session.topics.add(topic)
             feed = await self._fanout.join(topic)
-            start = await self._locate(feed, since, epoch, limit)
-            self._session.check_topic("subscribe", topic)
-            return feed, start
+            return feed, await self._locate(feed, since, epoch, limit)
         except GatewayError as exc:
             if topic not in self._deliveries:
                 self._session.topics.discard(topic)
@@ -236,6 +244,9 @@ class Subscriptions:
         if not page.complete and not reset:
             gap = page.events[0].sequence - 1 if page.events else feed.chain.last
         return Start(max(since, gap), page.complete and not reset, reset, since, gap, page.events)
+
+    def _allowed(self, topic: str) -> bool:
+        return self._session.identity.rules.decide("subscribe", topic).allowed
 
     def _enter(self, feed: Feed, start: Start, frame: frames.Subscribe | None) -> None:
         if start.reset and not self._closed:

@@ -91,11 +91,6 @@ class Chain:
         deliverable.extend(self._release())
         return deliverable
 
-    def reset(self, last: int) -> None:
-        """Start anew at `last`: the stream was recreated."""
-        self.last = self.top = last
-        self._held.clear()
-
     def _hold(self, event: Event) -> None:
         held = self._held
         held[event.sequence] = event

@@ -1,0 +1,37 @@
+"""Fixtures: a connected broker, a stream, a fan-out over a stream in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from realtime.broker import Broker, connected
+from realtime.embedded import NatsServer
+from realtime.history import History
+
+from .support import World, config
+
+
+@pytest.fixture
+async def broker(nats_server: NatsServer) -> AsyncIterator[Broker]:
+    """Return a broker that is connected to the test's own server."""
+    async with connected(nats_server.url, name="test") as broker:
+        yield broker
+
+
+@pytest.fixture
+async def history(broker: Broker) -> History:
+    """Return the history of a stream that is there and empty."""
+    history = History(broker, config(), timeout=5)
+    await history.open()
+    return history
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """Return a started fan-out over a stream in memory."""
+    world = World()
+    await world.fanout.start()
+    yield world
+    await world.fanout.stop()
