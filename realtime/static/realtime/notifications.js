@@ -1,0 +1,263 @@
+/**
+ * The notifications page: the user's topic, live, with what was there before.
+ *
+ * @typedef {import("./frames.js").Message} Message
+ */
+
+import { Announcer } from "./announcer.js";
+import { contentOf } from "./content.js";
+import { Feed } from "./feed.js";
+import { Inbox, markStore } from "./inbox.js";
+import { enhanceForm } from "./send-form.js";
+import { client, watchState } from "./site.js";
+
+const PAGE = 50; // events of history at a time
+const TICK = 20_000; // ms between updates of the relative times
+
+/**
+ * @template {HTMLElement} T
+ * @param {string} id
+ * @returns {T}
+ */
+const byId = (id) => /** @type {T} */ (document.getElementById(id));
+
+const topic = /** @type {string} */ (byId("inbox").dataset.topic);
+const userId = /** @type {string} */ (document.body.dataset.userId);
+const marks = markStore(userId);
+const inbox = new Inbox(marks.load());
+const feed = new Feed(byId("feed"), byId("notification"));
+const announcer = new Announcer(byId("announcer"));
+const pageTitle = document.title;
+// Someone who unsubscribed stays so over a reload of this tab.
+const choiceKey = `gateway.live.${userId}`;
+
+let live = choice();
+/** Whether the newest page of history has been read. */
+let loaded = false;
+
+/** @type {Set<Message>} */
+let arrived = new Set();
+let drawing = false;
+
+/** Bring the page up to date, once however many events came in this turn. */
+function draw() {
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrameOrSoon(() => {
+    drawing = false;
+    const { unread, items } = inbox;
+    feed.show(items, (message) => inbox.isUnread(message), arrived);
+    arrived = new Set();
+    const count = unread > 99 ? "99+" : String(unread);
+    document.title = unread > 0 ? `(${count}) ${pageTitle}` : pageTitle;
+    byId("unread").hidden = unread === 0;
+    byId("unread").textContent = count;
+    byId("unread").setAttribute("aria-label", `${count} unread`);
+    enable(byId("mark-read"), unread > 0);
+    byId("empty").hidden = !loaded || items.length > 0;
+    byId("feed").setAttribute("aria-busy", String(!loaded));
+  });
+}
+
+/**
+ * Frames are not drawn in a hidden page, but its title counts there as well.
+ *
+ * @param {() => void} call
+ */
+function requestAnimationFrameOrSoon(call) {
+  if (document.visibilityState === "visible") requestAnimationFrame(call);
+  else setTimeout(call);
+}
+
+/** @param {Message} message */
+function onMessage(message) {
+  const fresh = inbox.add([message]);
+  for (const one of fresh) {
+    arrived.add(one);
+    announcer.arrived(contentOf(one.data).title);
+  }
+  draw();
+}
+
+/** @param {number} [before] */
+async function loadHistory(before) {
+  try {
+    const page = await client.history(topic, { limit: PAGE, before });
+    inbox.add(page);
+    loaded = true;
+    byId("earlier").hidden = page.length < PAGE || inbox.full;
+    tellProblem("");
+  } catch (error) {
+    const { code, message } = /** @type {import("./errors.js").GatewayError} */ (error);
+    // When the connection is gone the page says so already, and comes back to this.
+    if (!["DISCONNECTED", "CLOSED", "DENIED"].includes(code)) {
+      tellProblem(`What came earlier could not be loaded. ${message}`);
+      byId("earlier").hidden = false;
+    }
+  }
+  draw();
+}
+
+async function subscribe() {
+  live = true;
+  remember();
+  drawSwitch();
+  try {
+    inbox.epoch = (await client.subscribe(topic, { onMessage })).epoch;
+    tellProblem("");
+  } catch (error) {
+    const { code, message } = /** @type {import("./errors.js").GatewayError} */ (error);
+    if (["TIMEOUT", "CLOSED", "DENIED"].includes(code)) return;
+    live = false;
+    drawSwitch();
+    tellProblem(message);
+  }
+  draw();
+}
+
+async function unsubscribe() {
+  live = false;
+  remember();
+  drawSwitch();
+  try {
+    await client.unsubscribe(topic);
+  } catch (error) {
+    tellProblem(/** @type {Error} */ (error).message);
+  }
+}
+
+function markAllRead() {
+  inbox.markAllRead();
+  marks.save(inbox.mark);
+  announcer.say("All notifications are marked as read.");
+  draw();
+}
+
+/** @param {string} text */
+function tellProblem(text) {
+  byId("problem").textContent = text;
+  byId("problem").hidden = text === "";
+}
+
+/** @param {string} text */
+function tellMissed(text) {
+  const notice = byId("missed");
+  /** @type {HTMLElement} */ (notice.querySelector("[data-text]")).textContent = text;
+  notice.hidden = text === "";
+  if (text) announcer.say(text);
+}
+
+/** @param {HTMLElement} button @param {boolean} enabled */
+function enable(button, enabled) {
+  // Not `disabled`: the button that was just pressed would lose the keyboard's focus.
+  button.setAttribute("aria-disabled", String(!enabled));
+}
+
+/** @param {HTMLElement} button @param {() => void} act */
+function onPress(button, act) {
+  button.addEventListener("click", () => {
+    if (button.getAttribute("aria-disabled") !== "true") act();
+  });
+}
+
+function drawSwitch() {
+  enable(byId("subscribe"), !live);
+  enable(byId("unsubscribe"), live);
+  drawState();
+}
+
+function choice() {
+  try {
+    return sessionStorage.getItem(choiceKey) !== "off";
+  } catch {
+    return true;
+  }
+}
+
+function remember() {
+  try {
+    sessionStorage.setItem(choiceKey, live ? "on" : "off");
+  } catch {
+    // It holds for this page.
+  }
+}
+
+const state = byId("state");
+const retry = /** @type {HTMLElement} */ (state.querySelector("[data-retry]"));
+/** @type {import("./words.js").Description} */
+let description;
+let lastName = client.state.name;
+
+function drawState() {
+  if (description === undefined) return;
+  const paused = description.tone === "good" && !live;
+  const text = paused ? "Connected, but unsubscribed: nothing new appears here." : description.long;
+  /** @type {HTMLElement} */ (state.querySelector("[data-text]")).textContent = text;
+  state.dataset.tone = paused ? "wait" : description.tone;
+  retry.hidden = !description.retry;
+  /** @type {HTMLElement} */ (state.querySelector("[data-login]")).hidden = !description.login;
+}
+
+watchState((next) => {
+  const { name } = client.state;
+  description = next;
+  drawState();
+  if (name === lastName) return;
+  lastName = name;
+  if (next.spoken) announcer.say(next.spoken);
+});
+
+client.addEventListener("statechange", () => {
+  if (client.state.name !== "open") return;
+  if (client.userId !== userId) {
+    client.close();
+    tellProblem("You are signed in as somebody else now. Reload the page.");
+  } else if (!loaded) {
+    loadHistory();
+  }
+});
+client.addEventListener("gap", (event) => {
+  if (/** @type {CustomEvent} */ (event).detail.topic !== topic) return;
+  tellMissed("You may have missed some notifications: they are no longer stored.");
+});
+client.addEventListener("reset", (event) => {
+  const { topic: which, epoch } = /** @type {CustomEvent} */ (event).detail;
+  if (which !== topic) return;
+  inbox.clear();
+  inbox.epoch = epoch;
+  tellMissed("The store of notifications was started anew. Earlier ones are gone.");
+  draw();
+});
+client.addEventListener("unsubscribed", (event) => {
+  const { topic: which, reason } = /** @type {CustomEvent} */ (event).detail;
+  if (which !== topic) return;
+  live = false;
+  drawSwitch();
+  const ended = "An administrator ended your access to these notifications.";
+  tellProblem(reason === "acl" ? ended : "The gateway ended the subscription.");
+});
+
+onPress(byId("subscribe"), subscribe);
+onPress(byId("unsubscribe"), unsubscribe);
+onPress(byId("mark-read"), markAllRead);
+onPress(byId("earlier"), () => loadHistory(loaded ? inbox.oldest : undefined));
+onPress(retry, () => client.reconnect());
+onPress(/** @type {HTMLElement} */ (byId("missed").querySelector("button")), () => {
+  tellMissed("");
+  byId("main").focus();
+});
+addEventListener("storage", (event) => {
+  if (event.key !== marks.key) return;
+  inbox.mark = marks.load();
+  draw();
+});
+document.addEventListener("visibilitychange", () => feed.tick());
+setInterval(() => feed.tick(), TICK);
+
+const form = document.getElementById("send-form");
+if (form instanceof HTMLFormElement) enhanceForm(form);
+
+if (live) subscribe();
+else client.unsubscribe(topic);
+drawSwitch();
+draw();

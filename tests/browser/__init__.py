@@ -1,0 +1,1 @@
+"""Tests that run in Chromium: the client's modules, the client, the pages."""

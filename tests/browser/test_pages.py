@@ -1,0 +1,298 @@
+"""The pages, with a scripted gateway where a state of it is wanted."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from .conftest import Live, Script, open_inbox
+
+
+def titles(page: Page) -> list[str]:
+    """Return the titles on the page, newest first."""
+    return page.locator("#feed article .title").all_inner_texts()
+
+
+# States in words
+
+
+def test_state_connected_is_said_in_words(live: Live, scripted: Script, page: Page):
+    open_inbox(live, page)
+    expect(page.locator("#state")).to_have_text(re.compile(r"^\s*Connected\s"))
+    expect(page.locator("#badge")).to_contain_text("Connected")
+
+
+def test_state_reconnecting_counts_down(live, scripted, page):
+    open_inbox(live, page)
+    scripted.refusing = True
+    scripted.send({"type": "reconnect", "afterMs": 4000, "reason": "drain"})
+    state = page.locator("#state")
+    expect(state).to_contain_text("Reconnecting in 4 s…")
+    expect(state).to_contain_text("Reconnecting in 3 s…")
+    expect(page.locator("#badge")).to_contain_text("Reconnecting…")
+    expect(page.locator("#announcer")).to_have_text("The connection was lost. Reconnecting.")
+    scripted.refusing = False
+    page.get_by_role("button", name="Try now").click()
+    expect(state).to_contain_text("Connected")
+
+
+def test_state_offline_is_said(live, scripted, page):
+    open_inbox(live, page)
+    page.context.set_offline(True)
+    scripted.refusing = True
+    scripted.close(1001)
+    expect(page.locator("#state")).to_contain_text("You are offline")
+    scripted.refusing = False
+    page.context.set_offline(False)
+    expect(page.locator("#state")).to_contain_text("Connected")
+
+
+@pytest.mark.parametrize("code", [4500, 4502])
+def test_state_signed_out_offers_to_log_in(live, scripted, page, code):
+    open_inbox(live, page)
+    scripted.close(code)
+    expect(page.locator("#state")).to_contain_text("Signed out")
+    link = page.locator("#state").get_by_role("link", name="Log in again")
+    expect(link).to_have_attribute("href", "/login/?next=/notifications/")
+
+
+def test_state_too_many_pages_is_said(live, scripted, page):
+    open_inbox(live, page)
+    scripted.close(4504)
+    expect(page.locator("#state")).to_contain_text("Too many pages are open")
+
+
+# The list
+
+
+def test_list_without_anything_says_what_to_do(live, scripted, page):
+    open_inbox(live, page)
+    expect(page.locator("#empty")).to_contain_text("Nothing yet")
+    expect(page.locator("#empty")).to_contain_text('notify alice "hello"')
+    scripted.message(1, "hello")
+    expect(page.locator("#empty")).to_be_hidden()
+
+
+def test_list_is_newest_first_and_merges_history_with_what_arrives(live, scripted, page):
+    scripted.history = [(1, "one"), (2, "two")]
+    open_inbox(live, page)
+    scripted.message(3, {"title": "three", "body": "B"})
+    expect(page.locator("#feed article")).to_have_count(3)
+    assert titles(page) == ["three", "two", "one"]
+    expect(page.locator("#feed article").first.locator(".body")).to_have_text("B")
+    expect(page.locator("#feed time").first).to_have_text("just now")
+
+
+def test_list_shows_markup_as_text_and_no_script_links(live, scripted, page):
+    open_inbox(live, page)
+    evil = "<img src=x onerror=document.title='pwned'><script>document.title='pwned'</script>"
+    scripted.message(1, {"title": evil, "body": evil, "url": "javascript:document.title='pwned'"})
+    expect(page.locator("#feed .title")).to_have_text(evil)
+    assert page.locator("#feed img, #feed script, #feed a").count() == 0
+    assert "pwned" not in page.title()
+
+
+def test_list_links_only_the_web(live, scripted, page):
+    open_inbox(live, page)
+    scripted.message(1, {"title": "order", "url": "/notifications/?order=1"})
+    link = page.locator("#feed").get_by_role("link", name="order")
+    expect(link).to_have_attribute("href", f"{live.url()}/notifications/?order=1")
+
+
+def test_list_shows_other_payloads_as_json(live, scripted, page):
+    open_inbox(live, page)
+    scripted.message(1, {"cpu": 0.9})
+    expect(page.locator("#feed pre")).to_have_text('{\n  "cpu": 0.9\n}')
+
+
+def test_list_shows_earlier_pages_when_asked(live, scripted, page):
+    scripted.history = [(n, f"event {n}") for n in range(1, 71)]
+    open_inbox(live, page)
+    expect(page.locator("#feed article")).to_have_count(50)
+    page.get_by_role("button", name="Show earlier ones").click()
+    expect(page.locator("#feed article")).to_have_count(70)
+    expect(page.get_by_role("button", name="Show earlier ones")).to_be_hidden()
+    assert titles(page)[-1] == "event 1"
+
+
+# Unread
+
+
+def test_unread_is_counted_in_heading_and_title_until_marked(live, scripted, page):
+    scripted.history = [(1, "one")]
+    open_inbox(live, page)
+    scripted.message(2, "two")
+    expect(page.locator("#unread")).to_have_text("2")
+    expect(page).to_have_title(re.compile(r"^\(2\) Notifications"))
+    page.get_by_role("button", name="Mark all as read").click()
+    expect(page.locator("#unread")).to_be_hidden()
+    expect(page).to_have_title(re.compile("^Notifications"))
+    scripted.history = [(1, "one"), (2, "two"), (3, "three")]
+    open_inbox(live, page)
+    expect(page.locator("#unread")).to_have_text("1")
+
+
+def test_unread_marked_in_one_tab_counts_in_the_other(live, scripted, page):
+    scripted.history = [(1, "one")]
+    open_inbox(live, page)
+    other = page.context.new_page()
+    script = Script(other, scripted.user_id)
+    script.history = scripted.history
+    open_inbox(live, other)
+    expect(other.locator("#unread")).to_have_text("1")
+    page.get_by_role("button", name="Mark all as read").click()
+    expect(other.locator("#unread")).to_be_hidden()
+
+
+# What is read out
+
+
+def test_announcer_gathers_a_burst_into_one_sentence(live, scripted, page):
+    open_inbox(live, page)
+    for sequence in (1, 2, 3):
+        scripted.message(sequence, f"event {sequence}")
+    expect(page.locator("#announcer")).to_have_text("3 new notifications")
+    scripted.message(4, "event 4")
+    expect(page.locator("#announcer")).to_have_text("New notification: event 4")
+
+
+def test_announcer_says_nothing_of_history(live, scripted, page):
+    scripted.history = [(1, "one")]
+    open_inbox(live, page)
+    scripted.message(2, "two")
+    expect(page.locator("#announcer")).to_have_text("New notification: two")
+
+
+# Loss
+
+
+def test_missed_notice_is_shown_on_a_gap_only(live, scripted, page):
+    open_inbox(live, page)
+    scripted.message(1, "one")
+    expect(page.locator("#feed article")).to_have_count(1)
+    expect(page.locator("#missed")).to_be_hidden()
+    scripted.send({"type": "gap", "topic": scripted.topic, "fromSeq": 2, "toSeq": 5})
+    expect(page.locator("#missed")).to_contain_text("You may have missed some notifications")
+    page.get_by_role("button", name="Dismiss").click()
+    expect(page.locator("#missed")).to_be_hidden()
+
+
+def test_recreated_stream_starts_the_list_anew(live, scripted, page):
+    scripted.history = [(500, "old")]
+    open_inbox(live, page)
+    scripted.send({"type": "reset", "topic": scripted.topic, "epoch": "e2"})
+    scripted.message(1, "new", 0)
+    expect(page.locator("#feed article")).to_have_count(1)
+    assert titles(page) == ["new"]
+    expect(page.locator("#missed")).to_contain_text("started anew")
+
+
+# Subscribing
+
+
+def test_unsubscribe_stops_the_list_and_stays_over_a_reload(live, scripted, page):
+    open_inbox(live, page)
+    page.get_by_role("button", name="Unsubscribe").click()
+    expect(page.locator("#state")).to_contain_text("unsubscribed")
+    expect(page.get_by_role("button", name="Unsubscribe")).to_have_attribute(
+        "aria-disabled", "true"
+    )
+    scripted.frames.clear()
+    open_inbox(live, page)
+    assert "subscribe" not in [frame["type"] for frame in scripted.frames]
+    page.get_by_role("button", name="Subscribe", exact=True).click()
+    expect(page.locator("#state")).not_to_contain_text("unsubscribed")
+    scripted.message(1, "back")
+    expect(page.locator("#feed article")).to_have_count(1)
+
+
+def test_unsubscribed_by_an_administrator_is_said(live, scripted, page):
+    open_inbox(live, page)
+    scripted.send({"type": "unsubscribed", "topic": scripted.topic, "reason": "acl"})
+    expect(page.get_by_role("alert")).to_contain_text("administrator ended your access")
+    expect(page.get_by_role("button", name="Subscribe", exact=True)).to_have_attribute(
+        "aria-disabled", "false"
+    )
+
+
+# Frame of every page
+
+
+@pytest.mark.parametrize("path", ["/", "/login/", "/notifications/"])
+def test_pages_obey_their_own_policy(live: Live, page: Page, path):
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    if path == "/notifications/":
+        live.log_in(page, "bob")
+    response = page.goto(live.url() + path)
+    assert response is not None
+    assert "default-src 'self'" in response.headers["content-security-policy"]
+    assert "unsafe" not in response.headers["content-security-policy"]
+    page.wait_for_load_state("networkidle")
+    assert problems == []
+
+
+def test_admin_pages_are_left_alone(live, page):
+    live.log_in(page, "admin")
+    response = page.goto(f"{live.url()}/admin/")
+    assert "content-security-policy" not in response.headers
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1280, 800), (360, 640)])
+def test_pages_fit_and_their_text_can_be_read(live: Live, browser: Browser, size, scheme):
+    """No sideways scrolling, and contrast of WCAG 2.2 AA (1.4.3) in every visible text."""
+    width, height = size
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    page = context.new_page()
+    wrong = {}
+    for path in ("/", "/login/"):
+        page.goto(live.url() + path)
+        wrong[path] = page.evaluate(LOOK)
+    live.log_in(page, "admin")
+    live.notify("admin", '{"title": "Payment failed", "body": "Declined.", "level": "error"}')
+    page.locator("#feed article").first.wait_for()
+    wrong["/notifications/"] = page.evaluate(LOOK)
+    context.close()
+    assert wrong == {path: [] for path in wrong}
+
+
+LOOK = """() => {
+    const wrong = [];
+    if (document.documentElement.scrollWidth > innerWidth) wrong.push("wider than the window");
+    const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const rgb = (color) => {
+        canvas.clearRect(0, 0, 1, 1);
+        canvas.fillStyle = color;
+        canvas.fillRect(0, 0, 1, 1);
+        return [...canvas.getImageData(0, 0, 1, 1).data];
+    };
+    const light = ([r, g, b]) => {
+        const [x, y, z] = [r, g, b].map((c) => c / 255)
+            .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+    };
+    const ground = (element) => {
+        for (let e = element; e; e = e.parentElement) {
+            const color = rgb(getComputedStyle(e).backgroundColor);
+            if (color[3] === 255) return color;
+        }
+        return [255, 255, 255];
+    };
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const element = walker.currentNode.parentElement;
+        const text = walker.currentNode.textContent.trim();
+        const unseen = "svg, noscript, script, .visually-hidden, .skip-link, [aria-disabled=true]";
+        if (!text || element.closest(unseen) || !element.checkVisibility()) continue;
+        const [a, b] = [light(rgb(getComputedStyle(element).color)), light(ground(element))];
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (ratio < 4.5) wrong.push(`${text}: ${ratio.toFixed(2)}`);
+    }
+    return wrong;
+}"""
