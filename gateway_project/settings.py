@@ -120,6 +120,8 @@ with contextlib.suppress(OSError):
     STATIC_ROOT.mkdir(exist_ok=True)  # WhiteNoise warns at every start where it is missing
 # Serve straight from the apps, so that nothing has to be collected before a first start.
 WHITENOISE_USE_FINDERS = True
+# Names carry no hash: browsers ask each time (and mostly hear 304), so that no page mixes versions.
+WHITENOISE_MAX_AGE = 0
 
 HTTPS = env.bool("HTTPS", False)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS

@@ -13,10 +13,12 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, wait
-from typing import TypeVar
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, TypeVar
 
 from .broker import Broker
 from .conf import settings
+from .protocol.exceptions import Unavailable
 from .runtime import make_broker
 
 logger = logging.getLogger(__name__)
@@ -31,8 +33,8 @@ class Link:
     def __init__(self) -> None:
         self.key = _key()
         self._loop = asyncio.new_event_loop()
-        self._broker: Broker | None = None
-        self._connecting = asyncio.Lock()
+        self._broker: Any = None
+        self._connecting: asyncio.Task[None] | None = None
         threading.Thread(target=self._loop.run_forever, name="realtime-link", daemon=True).start()
 
     def submit(self, work: Work[Result]) -> Future[Result]:
@@ -50,12 +52,20 @@ class Link:
         asyncio.run_coroutine_threadsafe(close(), self._loop)
 
     async def _run(self, work: Work[Result]) -> Result:
-        async with self._connecting:
-            if self._broker is None:
-                broker = make_broker("backend")
-                await broker.connect()
-                self._broker = broker
+        if self._broker is None:
+            # One attempt for all that wait: each would take the whole timeout while NATS is away.
+            if self._connecting is None:
+                self._connecting = asyncio.create_task(self._connect())
+            await asyncio.shield(self._connecting)
         return await work(self._broker)
+
+    async def _connect(self) -> None:
+        try:
+            broker = make_broker("backend")
+            await broker.connect()
+            self._broker = broker
+        finally:
+            self._connecting = None
 
 
 MAX_POSTED = 1000
@@ -68,15 +78,24 @@ _current: Link | None = None
 _posted: set[Future[object]] = set()
 
 
-def run(work: Work[Result]) -> Result:
+def run(work: Work[Result], timeout: float | None = None) -> Result:
     """Run `work` with a connected broker and return its result, from sync code.
 
     What it sends is at the server when this returns: a script may end right after.
 
+    Args:
+        work: what to do; has its own timeouts, as connecting has.
+        timeout: seconds to wait for all of it, if less.
+
     Raises:
         Unavailable: when NATS cannot be reached; and what `work` raises.
     """
-    return _link().submit(_flushed(work)).result()
+    future = _link().submit(_flushed(work))
+    try:
+        return future.result(timeout)
+    except FutureTimeout as exc:
+        future.cancel()
+        raise Unavailable("NATS does not answer in time.") from exc
 
 
 async def arun(work: Work[Result]) -> Result:

@@ -24,8 +24,11 @@ logger = logging.getLogger(__name__)
 
 BATCH = 500
 """Rows read at once."""
+MIN_WAIT = 0.1
 MAX_WAIT = 5.0
-"""Longest pause in seconds while NATS or the database is away."""
+"""Pauses in seconds while the stream does not take a topic's events."""
+MAX_HELD = 500
+"""Topics left out of a read because they wait."""
 
 Row = tuple[int, str, str, bytes]
 """Primary key, message id, topic, payload."""
@@ -51,6 +54,7 @@ class OutboxRelay:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._stuck: dict[str, tuple[float, float]] = {}
         self.published = 0
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -58,14 +62,11 @@ class OutboxRelay:
         await _either(self._broker.connect_forever(), stopping)
         if not stopping.is_set():
             logger.info("outbox relay ready, polling every=%.2fs", settings.OUTBOX_POLL_SECONDS)
-        wait = settings.OUTBOX_POLL_SECONDS
         while not stopping.is_set():
+            wait = settings.OUTBOX_POLL_SECONDS
             try:
-                busy = await self._relay_batch()
-                wait = 0.0 if busy else settings.OUTBOX_POLL_SECONDS
-            except GatewayError as exc:
-                wait = min(max(wait, 0.1) * 2, MAX_WAIT)
-                logger.warning("outbox waits in=%.1fs reason=%s", wait, exc)
+                if self._broker.connected and await self._relay_batch():
+                    wait = 0.0
             except Exception:
                 # The database may be away, or not migrated yet.
                 wait = MAX_WAIT
@@ -75,12 +76,10 @@ class OutboxRelay:
         logger.info("outbox relay stopped published=%d", self.published)
 
     async def _relay_batch(self) -> bool:
-        """Publish what is there; say whether there may be more.
-
-        Raises:
-            GatewayError: when the stream did not confirm something; its topic stops there.
-        """
-        rows = await sync_to_async(_read, thread_sensitive=False)()
+        """Publish what is there; say whether there may be more."""
+        now = asyncio.get_running_loop().time()
+        held = [topic for topic, (due, _) in self._stuck.items() if due > now]
+        rows = await sync_to_async(_read, thread_sensitive=False)(held[:MAX_HELD])
         topics: dict[str, list[Row]] = {}
         for row in rows:
             topics.setdefault(row[2], []).append(row)
@@ -89,10 +88,19 @@ class OutboxRelay:
         if published:
             await sync_to_async(_delete, thread_sensitive=False)(published)
             self.published += len(published)
-        for _, failure in results:
-            if failure is not None:
-                raise failure
+        for topic, (_, failure) in zip(topics, results, strict=True):
+            self._note(topic, failure)
         return len(rows) == BATCH
+
+    def _note(self, topic: str, failure: GatewayError | None) -> None:
+        """Let a topic that the stream does not take wait, so that it holds up no other."""
+        if failure is None:
+            self._stuck.pop(topic, None)
+            return
+        _, before = self._stuck.get(topic, (0.0, MIN_WAIT))
+        wait = min(before * 2, MAX_WAIT)
+        self._stuck[topic] = asyncio.get_running_loop().time() + wait, wait
+        logger.warning("outbox topic=%s waits=%.1fs reason=%s", topic, wait, failure)
 
     async def _relay_topic(self, rows: Iterable[Row]) -> tuple[list[int], GatewayError | None]:
         """Publish rows of one topic in order; return those confirmed, and what stopped it."""
@@ -106,9 +114,10 @@ class OutboxRelay:
         return confirmed, None
 
 
-def _read() -> list[Row]:
+def _read(held: list[str]) -> list[Row]:
     close_old_connections()
-    rows = OutboxMessage.objects.values_list("pk", "message_id", "topic", "payload")[:BATCH]
+    waiting = OutboxMessage.objects.exclude(topic__in=held)
+    rows = waiting.values_list("pk", "message_id", "topic", "payload")[:BATCH]
     return [(pk, message_id, topic, bytes(payload)) for pk, message_id, topic, payload in rows]
 
 

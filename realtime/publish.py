@@ -23,7 +23,11 @@ from .protocol.messages import MESSAGE_ID, MSG_ID
 from .protocol.subjects import is_token, parse_topic
 from .runtime import make_history
 
-_encode = msgspec.json.Encoder(enc_hook=DjangoJSONEncoder().default).encode
+_encode = DjangoJSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+LATEST_TIMEOUT = 1.0
+"""Seconds that a page waits for its latest events before it is shown without them."""
 
 
 class Queued(Struct, frozen=True):
@@ -113,7 +117,7 @@ def latest(topic: str, limit: int = 20) -> Latest:
         position = events[-1].sequence if events else await history.top(topic)
         return Latest([msgspec.json.decode(one.text) for one in events], position, history.epoch)
 
-    return link.run(read)
+    return link.run(read, timeout=LATEST_TIMEOUT)
 
 
 def notifications_of(user_id: int | str) -> str:
@@ -134,9 +138,10 @@ def encode(topic: str, data: Any) -> bytes:
     Raises:
         BadTopic: when the topic is malformed.
         TooLarge: when it is over MAX_PAYLOAD_BYTES.
+        TypeError, ValueError: when the data is no JSON, as NaN is not.
     """
     parse_topic(topic, settings.OPEN_TOPICS)
-    payload = data if isinstance(data, bytes) else _encode(data)
+    payload = data if isinstance(data, bytes) else _encode(data).encode()
     if len(payload) > settings.MAX_PAYLOAD_BYTES:
         raise TooLarge(
             f"A payload is at most {settings.MAX_PAYLOAD_BYTES} bytes; this one has {len(payload)}."

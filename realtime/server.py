@@ -331,6 +331,8 @@ class GatewayServer(Server):  # type: ignore[misc]
             failByDrop=False,
             closeHandshakeTimeout=CLOSE_TIMEOUT,
             tcpNoDelay=True,
+            # Which origins may use a cookie is the consumer's to say; False by default here.
+            allowNullOrigin=True,
         )
         reactor.callLater(0, self._started)
 

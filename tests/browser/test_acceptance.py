@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from .conftest import Live
 
@@ -38,6 +38,37 @@ def test_notifications_sent_before_the_visit_are_there(live: Live, page: Page):
     expect(articles(page, "sent while you were away")).to_have_count(1)
     page.reload()
     expect(articles(page, "sent while you were away")).to_have_count(1)
+
+
+def test_notification_between_rendering_and_connecting_is_shown_once(live: Live, page: Page):
+    """The page brings what there was and where it ended; the socket goes on exactly there."""
+    live.log_in(page, "bob")
+    live.notify("bob", "stored before the page was made")
+
+    def served_late(route: Route) -> None:
+        response = route.fetch()
+        assert "stored before the page was made" in response.text()
+        live.notify("bob", "on the way")
+        route.fulfill(response=response)
+
+    page.route("**/notifications/", served_late)
+    page.reload()
+    expect(articles(page, "on the way")).to_have_count(1)
+    live.notify("bob", "afterwards")
+    expect(articles(page, "afterwards")).to_have_count(1)
+    seen = page.locator("#feed article .title").all_inner_texts()
+    assert seen[:3] == ["afterwards", "on the way", "stored before the page was made"]
+
+
+def test_latest_notifications_are_there_without_javascript(live: Live, browser: Browser):
+    plain = browser.new_context(java_script_enabled=False)
+    try:
+        page = plain.new_page()
+        live.notify("bob", "for a plain browser")
+        live.log_in(page, "bob", connected=False)
+        expect(page.get_by_text("for a plain browser")).to_be_visible()
+    finally:
+        plain.close()
 
 
 def test_staff_sends_from_the_page(live: Live, browser: Browser, alice: Page):

@@ -7,11 +7,12 @@
 import { Announcer } from "./announcer.js";
 import { contentOf } from "./content.js";
 import { Feed } from "./feed.js";
+import { messageFrom } from "./frames.js";
 import { Inbox, markStore } from "./inbox.js";
 import { enhanceForm } from "./send-form.js";
 import { client, watchState } from "./site.js";
 
-const PAGE = 50; // events of history at a time
+const PAGE = 50; // events of history at a time, and as many in the page itself
 const TICK = 20_000; // ms between updates of the relative times
 
 /**
@@ -34,6 +35,19 @@ const choiceKey = `gateway.live.${userId}`;
 let live = choice();
 /** Whether the newest page of history has been read. */
 let loaded = false;
+
+/**
+ * What the server knew when it rendered the page. The live stream goes on exactly there.
+ *
+ * @type {{events: any[], position: number, epoch: string} | null}
+ */
+let rendered = JSON.parse(document.getElementById("latest")?.textContent ?? "null");
+if (rendered !== null) {
+  inbox.epoch = rendered.epoch;
+  inbox.add(rendered.events.map(messageFrom));
+  loaded = true;
+  byId("earlier").hidden = rendered.events.length < PAGE;
+}
 
 /** @type {Set<Message>} */
 let arrived = new Set();
@@ -103,7 +117,10 @@ async function subscribe() {
   remember();
   drawSwitch();
   try {
-    inbox.epoch = (await client.subscribe(topic, { onMessage })).epoch;
+    const from = rendered === null ? {} : { since: rendered.position, epoch: rendered.epoch };
+    // Just once: the client itself keeps the position from here on.
+    rendered = null;
+    inbox.epoch = (await client.subscribe(topic, { onMessage, ...from })).epoch;
     tellProblem("");
   } catch (error) {
     const { code, message } = /** @type {import("./errors.js").GatewayError} */ (error);

@@ -1,0 +1,16 @@
+"""The project's settings with limits that a test reaches in seconds."""
+
+from __future__ import annotations
+
+from gateway_project.settings import *  # noqa: F403
+from gateway_project.settings import REALTIME as _REALTIME
+
+REALTIME = {
+    **_REALTIME,
+    "AUTH_DEADLINE": 1.0,
+    "STREAM_MAX_PER_TOPIC": 50,
+    "MAX_SUBSCRIPTIONS": 20,
+    "ACK_WAIT": 0.3,
+    "ACK_TRIES": 3,
+    "MAX_UNACKED": 5,
+}

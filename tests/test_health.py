@@ -1,0 +1,161 @@
+"""`/healthz` and `/readyz` of a web process, whatever happens round it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from realtime.embedded import NatsServer
+
+from .support.client import TestClient
+from .support.ports import free_port
+from .support.processes import ManageProcess
+from .support.waiting import until, wait_until
+
+READY = {"status": "ready", "started": True, "nats": True, "draining": False}
+
+
+class Answer(NamedTuple):
+    """What an endpoint said."""
+
+    status: int
+    body: Any
+    headers: http.client.HTTPMessage
+
+
+class Web:
+    """A web process with nothing but NATS."""
+
+    def __init__(self, data_dir: Path, nats: NatsServer) -> None:
+        self.nats = nats
+        self.port = free_port()
+        env = {"DATA_DIR": str(data_dir), "NATS_URL": nats.url, "REDIS_URL": ""}
+        self.process = ManageProcess(
+            ["serve", "--port", str(self.port)], env, log=data_dir / "serve.log"
+        )
+
+    def start(self) -> None:
+        self.process.start()
+        self.process.wait_http(f"http://127.0.0.1:{self.port}/healthz")
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+
+    def ask(self, path: str, method: str = "GET") -> Answer:
+        with contextlib.closing(self.connect()) as connection:
+            return ask(connection, path, method)
+
+    def wait_ready(self) -> None:
+        wait_until(lambda: self.ask("/readyz").status == 200, 15, what="readiness")
+
+
+def ask(connection: http.client.HTTPConnection, path: str, method: str = "GET") -> Answer:
+    connection.request(method, path)
+    response = connection.getresponse()
+    text = response.read()
+    body = json.loads(text) if response.headers.get_content_subtype() == "json" and text else None
+    return Answer(response.status, body, response.headers)
+
+
+@pytest.fixture
+def make_web(
+    data_dir: Path, nats_server: NatsServer, request: pytest.FixtureRequest
+) -> Callable[[], Web]:
+    """Return a function that starts a web process and returns when it answers."""
+
+    def make() -> Web:
+        web = Web(data_dir, nats_server)
+        request.addfinalizer(web.process.kill)
+        web.start()
+        return web
+
+    return make
+
+
+@pytest.fixture
+def web(make_web: Callable[[], Web]) -> Iterator[Web]:
+    web = make_web()
+    web.wait_ready()
+    yield web
+
+
+def test_both_when_serving_say_so_and_are_not_to_be_cached(web: Web) -> None:
+    healthy, ready = web.ask("/healthz"), web.ask("/readyz")
+    assert (healthy.status, healthy.body) == (200, {"status": "ok"})
+    assert (ready.status, ready.body) == (200, READY)
+    for answer in (healthy, ready):
+        assert "no-store" in answer.headers["Cache-Control"]
+    for path in ("/healthz", "/readyz"):
+        head = web.ask(path, "HEAD")
+        assert (head.status, head.body) == (200, None)
+
+
+def test_ready_nats_away_is_503_until_it_is_back(web: Web) -> None:
+    web.nats.kill()
+    away = web.ask("/readyz")
+    assert (away.status, away.body) == (503, READY | {"status": "unavailable", "nats": False})
+    assert web.ask("/healthz").status == 200
+    web.nats.start()
+    web.wait_ready()
+    assert web.ask("/readyz").body == READY
+
+
+def test_ready_nats_frozen_is_503_in_time(web: Web) -> None:
+    assert web.nats.pid is not None
+    os.kill(web.nats.pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    frozen = web.ask("/readyz")
+    assert time.monotonic() - begun < 3
+    assert (frozen.status, frozen.body["nats"]) == (503, False)
+    assert web.ask("/healthz").status == 200
+    os.kill(web.nats.pid, signal.SIGCONT)
+    web.wait_ready()
+
+
+def test_ready_before_nats_is_503_and_healthy(
+    make_web: Callable[[], Web], nats_server: NatsServer
+) -> None:
+    nats_server.kill()
+    web = make_web()
+    early = web.ask("/readyz")
+    assert early.status == 503
+    assert early.body == READY | {"status": "unavailable", "started": False, "nats": False}
+    nats_server.start()
+    web.wait_ready()
+
+
+async def test_ready_draining_is_503_for_who_is_connected_and_refused_for_others(
+    web: Web,
+) -> None:
+    url = f"ws://127.0.0.1:{web.port}/ws/"
+    # A socket that does not answer the close frame keeps the process in its drain.
+    async with TestClient(url, connect=False, read=False) as stuck:
+        probe = web.connect()
+        assert ask(probe, "/readyz").status == 200
+        await stuck.stop_reading()
+        web.process.terminate()
+        await until(lambda: web.process.find("draining sockets="), what="the drain")
+        try:
+            answer: Answer | None = ask(probe, "/readyz")
+        except (http.client.HTTPException, OSError):
+            answer = None
+        assert answer is None or (answer.status, answer.body["draining"]) == (503, True)
+
+        def refused() -> bool:
+            try:
+                return web.ask("/readyz").status == 503
+            except OSError:
+                return True
+
+        await until(refused, what="new connections refused")
+        stuck.abort()
+    assert web.process.wait() == 0
