@@ -99,7 +99,7 @@ def spawn(
             pass_fds=pass_fds,
             process_group=0,
             # Allocates nothing and takes no lock, so other threads do not matter.
-            preexec_fn=partial(_die_with, os.getpid(), death_signal),
+            preexec_fn=partial(die_with, os.getpid(), death_signal),
         )
 
 
@@ -303,7 +303,7 @@ def _bind_problem(host: str, port: int) -> OSError | None:
     return None
 
 
-def _die_with(parent: int, death_signal: signal.Signals) -> None:
+def die_with(parent: int, death_signal: signal.Signals) -> None:
     """Between fork and exec: have the kernel end this child when its parent ends."""
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, death_signal)

@@ -13,7 +13,6 @@ from typing import Any
 from msgspec import Struct
 
 from .broker import Broker, Message, StreamInfo
-from .protocol.exceptions import Unavailable
 from .protocol.messages import SEQUENCE, Event, event_from
 
 PAGE_EVENTS = 256
@@ -201,7 +200,7 @@ class History:
     async def _answer(self, asking: dict[str, asyncio.Future[int]]) -> None:
         try:
             tops = await self.tops(list(asking))
-        except Unavailable as exc:
+        except Exception as exc:
             for answer in asking.values():
                 answer.set_exception(exc)
                 # Whoever asked may be gone by now; then nobody is there to hear of it.

@@ -22,6 +22,7 @@ from channels_redis.pubsub import (
     RedisSingleShardConnection,
 )
 from channels_redis.utils import _wrap_close
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 logger = logging.getLogger(__name__)
@@ -223,17 +224,24 @@ class _PipelinedConnection(RedisSingleShardConnection):  # type: ignore[misc]
     async def _send(self) -> None:
         while self._unsent:
             batch, self._unsent = self._unsent[:PIPELINE], self._unsent[PIPELINE:]
-            self._ensure_redis()
-            pipeline = self._redis.pipeline(transaction=False)
-            for channel, message in batch:
-                pipeline.publish(channel, message)
             try:
-                await asyncio.wait_for(pipeline.execute(), REDIS_TIMEOUT)
+                try:
+                    await self._execute(batch)
+                except RedisConnectionError:
+                    # The first try after a restart meets the old connection's end.
+                    await self._execute(batch)
             except (RedisError, OSError) as exc:
                 self.channel_layer.channel_layer.dropped += len(batch)
                 self._report(exc)
             else:
                 self._recovered()
+
+    async def _execute(self, batch: list[tuple[str, bytes]]) -> None:
+        self._ensure_redis()
+        pipeline = self._redis.pipeline(transaction=False)
+        for channel, message in batch:
+            pipeline.publish(channel, message)
+        await asyncio.wait_for(pipeline.execute(), REDIS_TIMEOUT)
 
     async def _do_receiving(self) -> None:
         while True:

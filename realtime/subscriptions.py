@@ -230,14 +230,14 @@ class Subscriptions:
             Unavailable: when the stream does not answer.
         """
         if not feed.durable or since is None:
-            return Start(feed.chain.last, recovered=since is None or feed.durable)
+            return Start(feed.chain.last, recovered=not since)
         reset = epoch is not None and epoch != self._fanout.epoch
-        if not reset and since > feed.chain.last:
-            top = await self._fanout.history.top(feed.topic)
-            reset = since > max(top, feed.chain.last)
+        if epoch is None and since > feed.chain.last:
+            # Such a sequence never was: it is of another stream.
+            reset = since > (await self._fanout.history.info()).state.last
         if reset:
             since = 0
-        if since >= feed.chain.last:
+        if since == feed.chain.last:
             return Start(since, recovered=not reset, reset=reset)
         page = await feed.page(since, limit)
         gap = 0

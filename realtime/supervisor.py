@@ -12,7 +12,10 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from types import FrameType
+
+from .embedded import die_with
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +51,13 @@ class Supervisor:
         self._end()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
+        # In a group of its own, so that Ctrl-C reaches just this process; the kernel ends it
+        # with its parent, however that ends.
         child = subprocess.Popen(
-            self._argv, pass_fds=[self._listener.fileno()], process_group=0, env=os.environ
+            self._argv,
+            pass_fds=[self._listener.fileno()],
+            process_group=0,
+            preexec_fn=partial(die_with, os.getpid(), signal.SIGTERM),
         )
         logger.info("worker started pid=%d", child.pid)
         return child

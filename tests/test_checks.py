@@ -190,4 +190,4 @@ def test_settings_unknown_name_is_an_attribute_error() -> None:
 def test_settings_are_read_live(settings: Settings) -> None:
     settings.REALTIME = {"MAX_BUFFER": 7}
     assert gateway.MAX_BUFFER == 7
-    assert gateway.MAX_UNACKED == DEFAULTS["MAX_UNACKED"]
+    assert DEFAULTS["MAX_UNACKED"] == gateway.MAX_UNACKED

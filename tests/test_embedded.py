@@ -12,9 +12,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import nats  # noqa: TID251  (the test is a backend)
+import nats
 import pytest
-from nats.js.api import StreamConfig  # noqa: TID251
+from nats.js.api import StreamConfig
 
 from realtime import embedded
 from realtime.embedded import EmbeddedError, NatsServer, find_binary, free_port

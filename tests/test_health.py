@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from realtime.broker import Broker, Message, connected
 from realtime.embedded import NatsServer
 
 from .support.client import TestClient
@@ -133,28 +134,45 @@ def test_ready_before_nats_is_503_and_healthy(
     web.wait_ready()
 
 
+async def let_in(broker: Broker) -> None:
+    """Answer in an auth worker's place: everyone is user 7."""
+
+    async def answer(message: Message) -> None:
+        await broker.publish(message.reply, b'{"success": true, "user_id": "7"}')
+
+    await broker.subscribe("gateway.auth", answer)
+    await broker.flush()
+
+
 async def test_ready_draining_is_503_for_who_is_connected_and_refused_for_others(
     web: Web,
 ) -> None:
     url = f"ws://127.0.0.1:{web.port}/ws/"
-    # A socket that does not answer the close frame keeps the process in its drain.
-    async with TestClient(url, connect=False, read=False) as stuck:
-        probe = web.connect()
-        assert ask(probe, "/readyz").status == 200
+    async with (
+        connected(web.nats.url, name="test") as broker,
+        TestClient(url, connect=False, read=False) as stuck,
+    ):
+        await let_in(broker)
+        await stuck.send("connect", token="any")
+        assert json.loads(await stuck.recv())["type"] == "ready"
+        # It does not answer the close frame, and so keeps the process in its drain.
         await stuck.stop_reading()
-        web.process.terminate()
-        await until(lambda: web.process.find("draining sockets="), what="the drain")
-        try:
-            answer: Answer | None = ask(probe, "/readyz")
-        except (http.client.HTTPException, OSError):
-            answer = None
-        assert answer is None or (answer.status, answer.body["draining"]) == (503, True)
+        with contextlib.closing(web.connect()) as probe:
+            probe.connect()
+            assert web.ask("/readyz").status == 200  # and so the probe is accepted, too
+            web.process.terminate()
+            await until(lambda: web.process.find("draining sockets="), what="the drain")
+            answer = ask(probe, "/readyz")
+        assert answer.status == 503
+        assert answer.body == READY | {"status": "unavailable", "draining": True}
 
         def refused() -> bool:
-            try:
-                return web.ask("/readyz").status == 503
-            except OSError:
-                return True
+            with contextlib.closing(web.connect()) as late:
+                try:
+                    late.connect()
+                except ConnectionRefusedError:
+                    return True
+            return False
 
         await until(refused, what="new connections refused")
         stuck.abort()

@@ -216,7 +216,7 @@ class Ready(GatewayFrame, frozen=True, tag="ready"):
 class Subscribed(GatewayFrame, frozen=True, tag="subscribed"):
     """Joined; `recovered` false: not everything after `since` could be had.
 
-    On a topic of which nothing is stored, `seqNo` is 0 and `recovered` is true.
+    On an ephemeral topic `seqNo` is 0, and `recovered` is false where a `since` was sent.
     """
 
     topic: str

@@ -120,12 +120,18 @@ def test_run_from_many_threads_shares_one_connection(nats: NatsServer) -> None:
     assert threading.get_ident() not in {ident for ident, _ in found}
 
 
-async def test_run_has_reached_the_server_when_it_returns(nats: NatsServer) -> None:
-    async with listening(nats) as inbox:
-        await asyncio.to_thread(link.run, say(b"1"))
-        # Its own connection has seen the message to the server; ours gets it from there.
-        await inbox.has(1)
-    assert inbox.data == [b"1"]
+async def test_run_that_the_server_has_not_seen_is_unavailable(
+    nats: NatsServer, settings: Settings
+) -> None:
+    async with Proxy(nats.port) as proxy:
+        settings.REALTIME = {
+            **settings.REALTIME,
+            "NATS_URL": f"nats://{proxy.host}:{proxy.port}",
+        }
+        await asyncio.to_thread(link.run, say(b"seen"))
+        proxy.black_hole()
+        with pytest.raises(Unavailable):
+            await asyncio.to_thread(link.run, say(b"not seen"))
 
 
 async def test_arun_from_two_loops_shares_one_connection(nats: NatsServer) -> None:
