@@ -43,5 +43,5 @@ def check_access(user: User, action: rules.Action, topic: str) -> AccessAnswer:
     decision = RuleSet((rule for rule, _ in pairs), str(user.pk)).decide(action, topic)
     if not user.is_active:
         return AccessAnswer(False, False, None, concerned)
-    decisive = next((stored for rule, stored in pairs if rule is decision.rule), None)
+    decisive = next((stored for rule, stored in pairs if rule == decision.rule), None)
     return AccessAnswer(decision.allowed, True, decisive, concerned)

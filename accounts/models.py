@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
 from django.contrib.auth.models import Group
@@ -65,6 +66,28 @@ class AccessRuleManager(models.Manager["AccessRule"]):
             | Q(group__in=Group.objects.filter(user=user)),
             enabled=True,
         ).order_by("pk")
+
+    def for_users(self, users: Collection[User]) -> dict[Any, list[AccessRule]]:
+        """Return what `for_user` does for many users, by primary key, with two queries in all."""
+        groups: dict[Any, set[Any]] = {user.pk: set() for user in users}
+        for user, group in Group.objects.filter(user__in=users).values_list("user", "pk"):
+            groups[user].add(group)
+        rules = self.filter(
+            Q(user__isnull=True, group__isnull=True)
+            | Q(user__in=users)
+            | Q(group__in=set().union(*groups.values())),
+            enabled=True,
+        ).order_by("pk")
+        return {
+            user: [
+                rule
+                for rule in rules
+                if rule.user_id == user
+                or rule.group_id in mine
+                or (rule.user_id is None and rule.group_id is None)
+            ]
+            for user, mine in groups.items()
+        }
 
 
 class AccessRule(models.Model):

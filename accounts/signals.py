@@ -14,7 +14,7 @@ from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.auth.models import Group
 from django.contrib.sessions.models import Session
 from django.db import transaction
-from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 from django.dispatch import receiver
 
 from realtime import commands
@@ -28,7 +28,17 @@ MANY = 1000
 """Users named one by one; beyond that everyone is asked about, which the gateways spread."""
 
 
-@receiver([post_save, post_delete], sender=AccessRule)
+@receiver(pre_save, sender=AccessRule)
+def rule_handed_on(instance: AccessRule, **kwargs: Any) -> None:
+    """Tell those whose rule it was before: it may be another's now."""
+    before = AccessRule.objects.filter(pk=instance.pk).first()
+    holder = instance.user_id, instance.group_id
+    if before is not None and (before.user_id, before.group_id) != holder:
+        rule_changed(before)
+
+
+# Before it is deleted: it may go with its group, and then nobody is in that any more.
+@receiver([post_save, pre_delete], sender=AccessRule)
 def rule_changed(instance: AccessRule, **kwargs: Any) -> None:
     """Tell whose rules changed."""
     if instance.user_id is not None:
@@ -37,6 +47,12 @@ def rule_changed(instance: AccessRule, **kwargs: Any) -> None:
         _rules_changed(_members([instance.group_id]))
     else:
         _rules_changed(None)
+
+
+@receiver(pre_delete, sender=Group)
+def group_deleted(instance: Group, **kwargs: Any) -> None:
+    """Tell who was in a group: deleting it sends no word of the memberships."""
+    _rules_changed(_members([instance.pk]))
 
 
 @receiver(m2m_changed, sender=User.groups.through)

@@ -83,6 +83,8 @@ else:
             },
         }
     }
+# Auth workers and the outbox ask all the time: opening a connection takes longer than asking.
+DATABASES["default"].update(CONN_MAX_AGE=60, CONN_HEALTH_CHECKS=True)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", "")

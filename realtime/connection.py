@@ -43,6 +43,8 @@ MAX_TIMER = 86400.0 * 24
 
 crashes = RateLimit(rate=1.0, burst=5)
 """Tracebacks that may be logged."""
+running: set[asyncio.Task[None]] = set()
+"""Tasks of all connections: the event loop itself holds them weakly."""
 
 
 class Peer(Struct, frozen=True):
@@ -72,12 +74,12 @@ class Connection:
         self._subscriptions = Subscriptions(services, self._session, socket, self._send)
         self._upstream = Upstream(services, self._session, self._send, self._spawn)
         self._token: str | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: list[asyncio.TimerHandle] = []
         self._reauthorizing = False
-        self.closed = asyncio.Event()
+        self.closed: asyncio.Future[None] = self._loop.create_future()
         self.id = uuid.uuid4().hex[:12]
-        self._deadline = self._loop.call_later(self._options.auth_deadline, self._too_late)
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(
+            self._options.auth_deadline, self._too_late
+        )
 
     @property
     def user_id(self) -> str | None:
@@ -115,10 +117,9 @@ class Connection:
 
     def close(self) -> None:
         """Let go of everything: the socket is gone."""
-        self.closed.set()
-        self._deadline.cancel()
-        for timer in self._timers:
-            timer.cancel()
+        if not self.closed.done():
+            self.closed.set_result(None)
+        self._cancel_timer()
         # What was to be published still is: its tasks end by themselves, within a timeout.
         self._subscriptions.close()
         if self._session.authenticated:
@@ -181,9 +182,9 @@ class Connection:
             raise AuthFailed("Send a token with 'connect', or log in on this site first.")
         self._token = frame.token
         identity = await self._authenticate()
-        if self.closed.is_set():
+        if self.closed.done():
             return
-        self._deadline.cancel()
+        self._cancel_timer()
         self._session.authenticate(identity)
         self._services.connections.setdefault(identity.user_id, set()).add(self)
         self._expire_at(identity.expires_at)
@@ -274,28 +275,32 @@ class Connection:
         self._socket.close(CloseCode.AUTH_DEADLINE, "no 'connect' in time")
 
     def _expire_at(self, expires_at: float | None) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
-        if expires_at is None:
-            return
-        left = expires_at - time.time()
-        notice = min(self._options.expiry_notice, left / 2)
-        self._timers += [
-            self._loop.call_later(
-                min(left - notice, MAX_TIMER),
-                lambda: self._send(frames.Expiring(expires_at=expires_at)),
-            ),
-            self._loop.call_later(
-                min(left, MAX_TIMER),
-                lambda: self._socket.close(CloseCode.TOKEN_EXPIRED, "the token expired"),
-            ),
-        ]
+        """Run one timer: first to the notice, then to the end."""
+        self._cancel_timer()
+        if expires_at is not None:
+            left = expires_at - time.time()
+            notice = min(self._options.expiry_notice, left / 2)
+            self._timer = self._loop.call_later(
+                min(left - notice, MAX_TIMER), self._notify_expiry, expires_at
+            )
+
+    def _notify_expiry(self, expires_at: float) -> None:
+        self._send(frames.Expiring(expires_at=expires_at))
+        left = max(expires_at - time.time(), 0.0)
+        self._timer = self._loop.call_later(min(left, MAX_TIMER), self._expire)
+
+    def _expire(self) -> None:
+        self._socket.close(CloseCode.TOKEN_EXPIRED, "the token expired")
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(self._guard(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        running.add(task)
+        task.add_done_callback(running.discard)
         return task
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
@@ -305,7 +310,7 @@ class Connection:
             self._crashed(None)
 
     def _send(self, frame: GatewayFrame) -> None:
-        if not self.closed.is_set():
+        if not self.closed.done():
             self._socket.write_text(encode_frame(frame))
 
     def _fail(self, exc: GatewayError, frame_id: str | int | None) -> None:

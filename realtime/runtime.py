@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from typing import Any
@@ -182,9 +181,8 @@ class Runtime:
         open_now = [one for mine in self.connections.values() for one in mine]
         for connection in open_now:
             connection.drain(random.randint(100, RECONNECT_SPREAD_MS))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await asyncio.gather(*(connection.closed.wait() for connection in open_now))
+        if open_now:
+            await asyncio.wait([connection.closed for connection in open_now], timeout=seconds)
 
     async def stop(self) -> None:
         """End what runs in the background."""

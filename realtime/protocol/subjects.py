@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from .exceptions import BadTopic
@@ -77,8 +77,11 @@ def covers(pattern: str, topic: str) -> bool:
     A plain topic is covered when it matches; a pattern is covered when every topic that it
     matches is matched by `pattern` too.
     """
-    wanted = topic.split(".")
-    tokens = pattern.split(".")
+    return covers_tokens(pattern.split("."), topic.split("."))
+
+
+def covers_tokens(tokens: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Do what `covers` does, with a pattern and a topic that are split already."""
     for position, token in enumerate(tokens):
         if token == ">":
             return len(wanted) > position
@@ -92,7 +95,11 @@ def covers(pattern: str, topic: str) -> bool:
 
 def overlaps(pattern: str, other: str) -> bool:
     """Say whether some topic matches both patterns."""
-    left, right = pattern.split("."), other.split(".")
+    return overlap_tokens(pattern.split("."), other.split("."))
+
+
+def overlap_tokens(left: Sequence[str], right: Sequence[str]) -> bool:
+    """Do what `overlaps` does, with patterns that are split already."""
     for one, two in zip(left, right, strict=False):
         if ">" in (one, two):
             return True

@@ -146,7 +146,7 @@ async def started(
     verify: Callable[[AuthRequest], AuthReply],
     clock: Callable[[], float] = time.monotonic,
 ) -> AuthWorker:
-    worker = AuthWorker(cast(Broker, broker), verify, clock)
+    worker = AuthWorker(cast(Broker, broker), lambda asked: [verify(one) for one in asked], clock)
     await worker.start()
     return worker
 

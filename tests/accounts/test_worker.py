@@ -77,10 +77,10 @@ async def test_worker_runs_as_many_look_ups_at_once_as_it_has_threads(
     limits(settings, threads=3, queue=10)
     broker = FakeBroker()
     worker = await started(broker, slow)
-    for number in range(4):
+    for number in range(3):
         await broker.ask(f"slow{number}")
-    for _ in range(3):
         await slow.started()
+    await broker.ask("slow3")
     assert not slow.entered.acquire(blocking=False)
     slow.released.set()
     await broker.reply_to("slow3")

@@ -14,7 +14,7 @@ from accounts.worker import AuthWorker, serve
 from realtime.broker import Broker
 from realtime.protocol.messages import encode_message, parse_auth_reply
 
-from .support import DEADLINE, FakeBroker, SlowLookUp, auth_request, reply_for, started
+from .support import DEADLINE, FakeBroker, SlowLookUp, auth_request, started
 
 pytestmark = pytest.mark.asyncio
 
@@ -46,7 +46,7 @@ async def test_worker_stopped_gives_up_on_a_look_up_that_hangs(
 
 
 async def test_worker_stopped_before_its_start_stops() -> None:
-    assert await AuthWorker(cast(Broker, FakeBroker()), reply_for).stop()
+    assert await AuthWorker(cast(Broker, FakeBroker())).stop()
 
 
 async def test_serve_answers_until_told_to_stop(caplog: pytest.LogCaptureFixture) -> None:

@@ -138,7 +138,7 @@ def names(prefix: str, count: int) -> list[str]:
 
 
 def rows() -> int:
-    return OutboxMessage.objects.count()
+    return int(OutboxMessage.objects.count())
 
 
 def emptied(timeout: float = 15.0) -> None:

@@ -47,11 +47,18 @@ class Person:
         self.id = str(self.user.pk)
         self.token = issue_jwt(self.user)
 
-    def allow(self, topic: str, action: str = "subscribe") -> AccessRule:
+    def allow(self, topic: str, action: str = "subscribe") -> Any:
         return AccessRule.objects.create(user=self.user, topic=topic, action=action)
 
-    def deny(self, topic: str) -> AccessRule:
-        return AccessRule.objects.create(user=self.user, topic=topic, effect="deny")
+    def deny(self, topic: str) -> None:
+        AccessRule.objects.create(user=self.user, topic=topic, effect="deny")
+
+
+def changed(thing: Any, **values: Any) -> None:
+    """Save a model's object with other values, as a form does."""
+    for name, value in values.items():
+        setattr(thing, name, value)
+    thing.save()
 
 
 class Browser:
@@ -258,10 +265,10 @@ async def fill(broker: Broker, topic: str, count: int) -> None:
     [
         lambda rule, to: rule.delete(),
         lambda rule, to: AccessRule.objects.filter(pk=rule.pk).delete(),
-        lambda rule, to: (setattr(rule, "enabled", False), rule.save()),
-        lambda rule, to: (setattr(rule, "effect", "deny"), rule.save()),
-        lambda rule, to: (setattr(rule, "topic", "room.nowhere"), rule.save()),
-        lambda rule, to: (setattr(rule, "user", to.user), rule.save()),
+        lambda rule, to: changed(rule, enabled=False),
+        lambda rule, to: changed(rule, effect="deny"),
+        lambda rule, to: changed(rule, topic="room.nowhere"),
+        lambda rule, to: changed(rule, user=to.user),
     ],
     ids=["deleted", "deleted with others", "disabled", "turned", "moved", "handed on"],
 )
@@ -398,18 +405,11 @@ async def test_topic_newly_granted_is_joined_unasked(site: Gateway, person: Pers
 # Credentials.
 
 
-def deactivate(user: User) -> None:
-    user.is_active = False
-    user.save()
-
-
-def change_password(user: User) -> None:
-    # Whatever it is, sessions hang on its hash.
-    user.password = "another"
-    user.save()
-
-
-@pytest.mark.parametrize("change", [deactivate, User.delete], ids=["deactivated", "deleted"])
+@pytest.mark.parametrize(
+    "change",
+    [lambda user: changed(user, is_active=False), User.delete],
+    ids=["deactivated", "deleted"],
+)
 async def test_user_gone_closes_every_socket_of_theirs_only(
     site: Gateway,
     person: Person,
@@ -445,7 +445,8 @@ async def test_password_changed_closes_the_cookies_socket_and_leaves_the_tokens(
         questions(site.nats_url) as asked,
     ):
         await app.subscribe(room)
-        await in_thread(change_password, person.user)
+        # Sessions hang on the hash, whatever it is.
+        await in_thread(lambda: changed(person.user, password="another"))
         await page.expect_close(4502, EFFECT)
         await until(lambda: asked.answered == 2, what="both sockets asked about")
         await stays_open(app, room)
@@ -475,7 +476,7 @@ async def test_logout_closes_the_sockets_of_that_browser_only(
 
 @pytest.mark.parametrize(
     "change",
-    [lambda token: (setattr(token, "enabled", False), token.save()), ApiToken.delete],
+    [lambda token: changed(token, enabled=False), ApiToken.delete],
     ids=["disabled", "deleted"],
 )
 async def test_api_token_gone_closes_its_sockets_only(
