@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types check bench clean chromium
+.PHONY: help run test lint types check faults bench clean chromium
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -23,6 +23,9 @@ types: $(VENV)/.development ## Check types
 	$(BIN)/mypy
 
 check: lint types test ## Everything that CI does
+
+faults: $(VENV)/.development ## Break it in every way and print what was lost (12 minutes)
+	$(BIN)/python -m tests.faults $(ARGS)
 
 bench: $(VENV)/.development ## Measure the fan-out on this machine
 	$(BIN)/python -m benchmarks.fanout $(ARGS)

@@ -29,16 +29,25 @@ MANY = 1000
 
 
 @receiver(pre_save, sender=AccessRule)
-def rule_handed_on(instance: AccessRule, **kwargs: Any) -> None:
-    """Tell those whose rule it was before: it may be another's now."""
-    before = AccessRule.objects.filter(pk=instance.pk).first()
-    holder = instance.user_id, instance.group_id
-    if before is not None and (before.user_id, before.group_id) != holder:
+def rule_saving(instance: AccessRule, **kwargs: Any) -> None:
+    """Remember whose rule it was; they are told once the row is written."""
+    instance._before = AccessRule.objects.filter(pk=instance.pk).first()
+
+
+@receiver(post_save, sender=AccessRule)
+def rule_saved(instance: AccessRule, **kwargs: Any) -> None:
+    """Tell whose rule it is, and whose it was."""
+    before = instance.__dict__.pop("_before", None)
+    if before is not None and (before.user_id, before.group_id) != (
+        instance.user_id,
+        instance.group_id,
+    ):
         rule_changed(before)
+    rule_changed(instance)
 
 
 # Before it is deleted: it may go with its group, and then nobody is in that any more.
-@receiver([post_save, pre_delete], sender=AccessRule)
+@receiver(pre_delete, sender=AccessRule)
 def rule_changed(instance: AccessRule, **kwargs: Any) -> None:
     """Tell whose rules changed."""
     if instance.user_id is not None:

@@ -1,252 +1,114 @@
 """A load generator for WebSockets, light enough not to be what is measured.
 
-Raw sockets on epoll, no frame objects: an event is counted by a marker in its bytes, which every
-payload holds once whatever the peer wraps round it, and one socket in 16 is sampled for latency.
-`python -m benchmarks.load` says how many deliveries a second it takes from a sender in C.
+Raw sockets on epoll, one receive buffer, no frame objects: events are counted by a marker in
+the bytes, and one socket in 16 is sampled for latency. `python -m benchmarks.load` says how
+many deliveries a second it can take from a sender that does nothing else.
 """
 
 from __future__ import annotations
 
 import base64
-import errno
+import json
 import os
 import select
 import socket
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-MARKER = b'"at":'
-"""In every event exactly once: when it was published, Unix seconds."""
+MARKER = b'"type":"message"'
+STAMP = b'"at":'
 SAMPLE = 16
-_READ = 1 << 18
-_ENDS = b"}\n]"
-_PING, _PONG = 0x89, b"\x8a\x80\0\0\0\0"
-_KEY = base64.b64encode(b"benchmark client").decode()
-
-
-def mask(payload: bytes, opcode: int = 0x81) -> bytes:
-    """Return a client frame; its mask is zero, which is a mask too (RFC 6455 §5.3)."""
-    size = len(payload)
-    if size < 126:
-        return bytes((opcode, 0x80 | size)) + b"\0\0\0\0" + payload
-    return bytes((opcode, 0xFE)) + size.to_bytes(2, "big") + b"\0\0\0\0" + payload
-
-
-@dataclass(frozen=True)
-class Step:
-    """A frame to send, and what its answer holds."""
-
-    frame: bytes
-    answer: bytes
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """How a client of some peer opens.
-
-    Attributes:
-        path: of the upgrade request.
-        steps: client number -> what is said after the upgrade, in turn.
-        headers: further lines of the upgrade request, each with its CRLF.
-    """
-
-    path: str
-    steps: Callable[[int], Sequence[Step]]
-    headers: str = ""
 
 
 class Client:
     """One raw WebSocket client."""
 
-    __slots__ = ("events", "number", "opened", "sampled", "sock", "started", "steps", "tail")
+    __slots__ = ("buffer", "events", "file", "sampled", "sock")
 
-    def __init__(self, number: int, steps: deque[Step]) -> None:
-        self.number = number
-        self.steps = steps
-        self.sock = socket.socket()
-        self.sock.setblocking(False)
+    def __init__(self, host: str, port: int, *, sampled: bool) -> None:
+        self.sock = socket.create_connection((host, port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sampled = number % SAMPLE == 0
+        self.sampled = sampled
         self.events = 0
-        self.tail = b""
-        self.started = self.opened = 0.0
+        self.buffer = b""
+        key = base64.b64encode(os.urandom(16)).decode()
+        self.sock.sendall(
+            (
+                f"GET /ws/ HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\n"
+                f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
+                "Sec-WebSocket-Version: 13\r\n\r\n"
+            ).encode()
+        )
+        self.wait_for(b"\r\n\r\n")
 
-    def read(self) -> bytes | None:
-        """Return what came (with what was left of the last read), None at the end."""
-        try:
-            piece = self.sock.recv(_READ)
-        except BlockingIOError:
-            return b""
-        except OSError:
-            return None
-        if not piece:
-            return None
-        return self.tail + piece if self.tail else piece
+    def send(self, **frame: object) -> None:
+        """Send one masked text frame."""
+        payload = json.dumps(frame).encode()
+        size = len(payload)
+        head = bytes((0x81, 0x80 | size)) if size < 126 else b"\x81\xfe" + size.to_bytes(2, "big")
+        self.sock.sendall(head + b"\0\0\0\0" + payload)
 
-    def count(self, data: bytes) -> int:
-        """Count the events in what was read, and keep what may be the beginning of one."""
-        count = data.count(MARKER)
-        self.events += count
-        self.tail = b"" if data[-1] in _ENDS else data[1 - len(MARKER) :]
-        if not count and data[0] == _PING:
-            self.sock.send(_PONG)
-        return count
+    def wait_for(self, needle: bytes, timeout: float = 10.0) -> None:
+        """Read until `needle` comes."""
+        self.sock.settimeout(timeout)
+        data = b""
+        while needle not in data:
+            piece = self.sock.recv(65536)
+            if not piece:
+                raise ConnectionError(f"closed while waiting for {needle!r}: {data[-300:]!r}")
+            data += piece
+
+    def open(self, token: str, topic: str) -> None:
+        """Authenticate and subscribe."""
+        self.send(type="connect", token=token)
+        self.wait_for(b'"type":"ready"')
+        self.send(type="subscribe", topic=topic)
+        self.wait_for(b'"type":"subscribed"')
+        self.sock.setblocking(False)
 
 
-class Load:
-    """Many clients of one peer on one epoll."""
+class Counter:
+    """Counts events on many clients until a deadline or an expected number."""
 
-    def __init__(self, host: str, port: int, dialect: Dialect) -> None:
-        self._address = (host, port)
-        self._dialect = dialect
-        self._upgrade = (
-            f"GET {dialect.path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Key: {_KEY}\r\n"
-            f"Sec-WebSocket-Version: 13\r\n{dialect.headers}\r\n"
-        ).encode()
-        self._epoll = select.epoll()
-        self._clients: dict[int, Client] = {}
-        self.clients: list[Client] = []
+    def __init__(self, clients: Iterable[Client]) -> None:
+        self.clients = {client.sock.fileno(): client for client in clients}
+        self.epoll = select.epoll()
+        for number in self.clients:
+            self.epoll.register(number, select.EPOLLIN)
         self.events = 0
-        self.closed = 0
         self.latencies: list[float] = []
+        self.closed = 0
 
-    def open(self, numbers: Sequence[int], *, at_once: int = 64, timeout: float = 60.0) -> float:
-        """Open clients, `at_once` under way at a time; return the seconds it took.
+    def run(self, until: float, expected: int) -> None:
+        """Count until `time.monotonic()` is `until`, or `expected` events came."""
+        buffer = bytearray(1 << 18)
+        view = memoryview(buffer)
+        while self.events < expected and time.monotonic() < until:
+            for number, _ in self.epoll.poll(0.1):
+                client = self.clients[number]
+                size = client.sock.recv_into(buffer)
+                if not size:
+                    self.epoll.unregister(number)
+                    self.closed += 1
+                    continue
+                # An event cut in two by the read is counted with its second half.
+                data = client.buffer + bytes(view[:size])
+                count = data.count(MARKER)
+                client.events += count
+                self.events += count
+                # Keep what may be the beginning of a marker.
+                client.buffer = data[-(len(MARKER) - 1) :]
+                if client.sampled:
+                    self._sample(data)
 
-        Raises:
-            ConnectionError: when one is refused, or not all are open in time.
-        """
-        waiting, under_way = deque(numbers), 0
-        begun = time.monotonic()
-        while waiting or under_way:
-            while waiting and under_way < at_once:
-                self._begin(waiting.popleft())
-                under_way += 1
-            for descriptor, _ in self._epoll.poll(0.5):
-                under_way -= self._proceed(self._clients[descriptor])
-            if time.monotonic() - begun > timeout:
-                raise ConnectionError(f"{len(waiting) + under_way} sockets are not open in time")
-        return time.monotonic() - begun
-
-    def close(self) -> None:
-        """Close every client at once."""
-        for client in self.clients:
-            client.sock.close()
-        self.clients.clear()
-        self._clients.clear()
-        self._epoll.close()
-        self._epoll = select.epoll()
-
-    def run(self, expected: int, timeout: float, turn: Callable[[], None] | None = None) -> float:
-        """Count until `expected` events came in all, or `timeout` seconds passed.
-
-        Args:
-            turn: called after every poll, so that a publisher can keep its window full.
-
-        Returns:
-            When the last event came, in monotonic seconds.
-        """
-        clients, poll, latencies = self._clients, self._epoll.poll, self.latencies
-        last = time.monotonic()
-        until = last + timeout
-        while self.events < expected:
-            ready = poll(0.1)
-            for descriptor, _ in ready:
-                client = clients[descriptor]
-                data = client.read()
-                if data is None:
-                    self._lost(descriptor)
-                elif data:
-                    self.events += client.count(data)
-                    if client.sampled and (latency := latency_of(data)) is not None:
-                        latencies.append(latency)
-            now = time.monotonic()
-            if ready:
-                last = now
-            elif now > until:
-                break
-            if turn is not None:
-                turn()
-            if now > until:
-                break
-        return last
-
-    def forget(self) -> None:
-        """Count anew."""
-        self.events = 0
-        self.latencies.clear()
-        for client in self.clients:
-            client.events = 0
-
-    def _begin(self, number: int) -> None:
-        client = Client(number, deque(self._dialect.steps(number)))
-        client.started = time.monotonic()
-        failure = client.sock.connect_ex(self._address)
-        if failure not in (0, errno.EINPROGRESS):
-            raise ConnectionError(os.strerror(failure))
-        descriptor = client.sock.fileno()
-        self._clients[descriptor] = client
-        self.clients.append(client)
-        client.steps.appendleft(Step(self._upgrade, b"\r\n\r\n"))
-        self._epoll.register(descriptor, select.EPOLLOUT)
-
-    def _proceed(self, client: Client) -> bool:
-        """Take one opening a step further; say whether it is open now."""
-        step = client.steps[0] if client.steps else None
-        if step is None:
-            if client.read() is None:
-                self._lost(client.sock.fileno())
-            return False
-        if step.frame and not client.tail:
-            # Connected: the upgrade request goes out.
-            if error := client.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                raise ConnectionError(os.strerror(error))
-            client.sock.send(step.frame)
-            client.steps[0] = Step(b"", step.answer)
-            self._epoll.modify(client.sock.fileno(), select.EPOLLIN)
-            return False
-        return self._hear(client, step)
-
-    def _hear(self, client: Client, step: Step) -> bool:
-        data = client.read()
-        if data is None:
-            raise ConnectionError(f"closed while waiting for {step.answer!r}: {client.tail!r}")
-        client.tail = data
-        if step.answer not in data:
-            return False
-        client.steps.popleft()
-        # What follows the answer (a greeting, an event) belongs to the next step.
-        client.tail = data[data.index(step.answer) + len(step.answer) :]
-        if not client.steps:
-            client.opened = time.monotonic()
-            client.tail = b""
-            return True
-        following = client.steps[0]
-        client.sock.send(following.frame)
-        client.steps[0] = Step(b"", following.answer)
-        return self._hear(client, client.steps[0]) if following.answer in client.tail else False
-
-    def _lost(self, descriptor: int) -> None:
-        self._epoll.unregister(descriptor)
-        self._clients.pop(descriptor).sock.close()
-        self.closed += 1
+    def _sample(self, data: bytes) -> None:
+        now = time.time()
+        at = data.rfind(STAMP)
+        if at >= 0 and (end := data.find(b"}", at)) > 0:
+            self.latencies.append(now - float(data[at + len(STAMP) : end]))
 
 
-def latency_of(data: bytes) -> float | None:
-    """Return how old the last event in `data` is, in seconds."""
-    at = data.rfind(MARKER)
-    if at < 0 or (end := data.find(b"}", at)) < 0:
-        return None
-    try:
-        return time.time() - float(data[at + len(MARKER) : end])
-    except ValueError:
-        return None
-
-
-def percentile(values: Sequence[float], share: float) -> float:
+def percentile(values: list[float], share: float) -> float:
     """Return a percentile of values, 0 without any."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0

@@ -5,6 +5,7 @@ Ids are stable: `realtime.E0xx` stop `manage.py`, `realtime.W0xx` warn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from django.core.management import get_commands
 from .conf import DEFAULTS, settings
 from .protocol.exceptions import BadTopic
 from .protocol.origins import parse_origin
-from .protocol.subjects import covers, is_token, parse_pattern
+from .protocol.subjects import is_token, overlaps, parse_pattern
 
 RESERVED = frozenset({"gateway", "_INBOX"})
 POSITIVE = (
@@ -59,7 +60,8 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         )
     for name in POSITIVE:
         value = getattr(settings, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and 0 < value < math.inf):
             found.append(
                 Error(f"REALTIME[{name!r}] is {value!r}, not a number over 0.", id="realtime.E002")
             )
@@ -125,7 +127,7 @@ def check_deploy(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 def _check_topics() -> list[CheckMessage]:
     found: list[CheckMessage] = []
     for name in ("OPEN_TOPICS", "REQUEST_TOPICS"):
-        for token in getattr(settings, name):
+        for token in _listed(getattr(settings, name)):
             if is_token(token) and token not in RESERVED and token != settings.PREFIX:
                 continue
             found.append(
@@ -141,10 +143,11 @@ def _check_topics() -> list[CheckMessage]:
 
 def _check_patterns(patterns: Sequence[str]) -> list[CheckMessage]:
     found: list[CheckMessage] = []
-    for pattern in patterns:
+    own = (f"{settings.PREFIX}.>", f"{settings.NATS_INBOX_PREFIX}.>")
+    for pattern in _listed(patterns):
         try:
             parse_pattern(pattern)
-            bad = covers(pattern, f"{settings.PREFIX}.relay.x") or "{" in pattern
+            bad = any(overlaps(pattern, one) for one in own) or "{" in pattern
             reason = "it would store the gateway's own subjects." if bad else ""
         except BadTopic as exc:
             reason = exc.message
@@ -153,6 +156,11 @@ def _check_patterns(patterns: Sequence[str]) -> list[CheckMessage]:
                 Error(f"REALTIME['DURABLE_TOPICS'] has {pattern!r}: {reason}", id="realtime.E004")
             )
     return found
+
+
+def _listed(value: Sequence[str]) -> Sequence[str]:
+    """Return a setting's list; a lone string in its place becomes an entry that cannot be."""
+    return [f"{value!r}: write a list"] if isinstance(value, str) else value
 
 
 def _check_origins() -> list[CheckMessage]:

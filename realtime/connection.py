@@ -75,6 +75,7 @@ class Connection:
         self._upstream = Upstream(services, self._session, self._send, self._spawn)
         self._token: str | None = None
         self._reauthorizing = False
+        self._asking = asyncio.Lock()
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self.id = uuid.uuid4().hex[:12]
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(
@@ -181,7 +182,7 @@ class Connection:
         if frame.token is None and self._peer.session_key is None:
             raise AuthFailed("Send a token with 'connect', or log in on this site first.")
         self._token = frame.token
-        identity = await self._authenticate()
+        identity = await self._authenticate_now()
         if self.closed.done():
             return
         self._cancel_timer()
@@ -203,6 +204,17 @@ class Connection:
         finally:
             for feed in granted:
                 self._subscriptions.enter_granted(feed)
+
+    async def _authenticate_now(self) -> Identity:
+        """Return who it is, by an answer that no change of rules or credentials overtook."""
+        for _ in range(REAUTHORIZE_TRIES):
+            changes = self._services.changes()
+            identity = await self._authenticate()
+            if changes == self._services.changes():
+                return identity
+        # It changes faster than the backend answers: ask again once control messages get here.
+        self.reauthorize_soon(0)
+        return identity
 
     async def _authenticate(self) -> Identity:
         peer = self._peer
@@ -233,6 +245,12 @@ class Connection:
         )
 
     async def _refresh(self, frame: frames.Refresh) -> None:
+        # One question at a time: an older answer must not undo a newer one, nor a question be
+        # asked with a token that may be refused.
+        async with self._asking:
+            await self._refresh_token(frame)
+
+    async def _refresh_token(self, frame: frames.Refresh) -> None:
         before, self._token = self._token, frame.token
         try:
             identity = await self._authenticate()
@@ -247,7 +265,11 @@ class Connection:
         self._send(self._ready(frame.id, sorted(self.topics)))
 
     async def _reauthorize(self) -> None:
-        self._reauthorizing = False
+        async with self._asking:
+            self._reauthorizing = False
+            await self._ask_again()
+
+    async def _ask_again(self) -> None:
         for attempt in range(REAUTHORIZE_TRIES):
             try:
                 await self._become(await self._authenticate())

@@ -48,6 +48,7 @@ class Control:
         self._broker = broker
         self._subjects = subjects
         self._connections = connections
+        self.changes = 0
 
     async def start(self) -> None:
         """Subscribe."""
@@ -75,7 +76,15 @@ class Control:
                 logger.warning("a presence answer does not parse")
         return [members[key] for key in sorted(members)][:MAX_PRESENT]
 
+    def reauthorize_all(self) -> None:
+        """Ask again about every session: what was said while NATS was away was not heard."""
+        everyone = [one for mine in self._connections.values() for one in mine]
+        self.changes += 1
+        for connection in everyone:
+            connection.reauthorize_soon(len(everyone) * SPREAD_PER_SESSION)
+
     async def _user(self, message: Message) -> None:
+        self.changes += 1
         try:
             control = _decode_user(message.data)
         except msgspec.DecodeError as exc:
@@ -92,6 +101,7 @@ class Control:
                 connection.revoke(control.topic, "server")
 
     async def _acl(self, message: Message) -> None:
+        self.changes += 1
         try:
             change = _decode_acl(message.data)
         except msgspec.DecodeError as exc:

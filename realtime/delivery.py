@@ -72,7 +72,17 @@ class Delivery:
         ack: None for QoS 0.
     """
 
-    __slots__ = ("_ack", "_task", "_timer", "_unacked", "feed", "on_ack", "position", "socket")
+    __slots__ = (
+        "_ack",
+        "_task",
+        "_timer",
+        "_unacked",
+        "durable",
+        "feed",
+        "on_ack",
+        "position",
+        "socket",
+    )
 
     def __init__(
         self, feed: Feed, socket: Socket, position: int, *, ack: AckPolicy | None = None
@@ -80,6 +90,7 @@ class Delivery:
         self.feed = feed
         self.socket = socket
         self.position = position
+        self.durable: str | None = None
         self.on_ack: Callable[[int], None] | None = None
         self._ack = ack
         self._unacked: dict[int, Unacked] = {}
@@ -130,6 +141,12 @@ class Delivery:
         self.feed.detach(self)
         last = self.position if self._ack is not None else self.feed.chain.last
         self.position = min(position, last)
+        self._restart()
+
+    def fall_behind(self, position: int) -> None:
+        """Catch up from a position at the socket's own pace: too much came at once."""
+        self.feed.detach(self)
+        self.position = max(self.position, position)
         self._restart()
 
     def acknowledge(self, sequence: int, *, upto: bool) -> bool:

@@ -33,6 +33,10 @@ RING_BYTES = 256 * 1024
 """Text kept in the ring of one topic."""
 RING_TOTAL_BYTES = 64 * 1024**2
 """Text kept in all rings together; beyond it each topic keeps just its last event."""
+FLUSH_BYTES = 512 * 1024
+"""Text written to every socket at once; more (a repaired hole) goes at each socket's own pace."""
+MAX_IDLE = 1000
+"""Topics without sockets that linger; beyond it the one idle for longest goes."""
 MAX_EARLY = 1024
 """Events kept while a topic is being joined; the stream has the rest."""
 
@@ -78,6 +82,7 @@ class Feed:
         "durable",
         "early",
         "fanout",
+        "flushed",
         "holders",
         "idle_since",
         "live",
@@ -93,6 +98,7 @@ class Feed:
         self.topic = topic
         self.durable = durable
         self.chain = Chain(0)
+        self.flushed = 0
         self.live: set[Any] = set()
         self.tracked: set[Delivery] = set()
         self.deliveries: set[Delivery] = set()
@@ -141,6 +147,11 @@ class Feed:
         self._flushing = False
         events, self._pending = self._pending, []
         if not events:
+            return
+        before, self.flushed = self.flushed, events[-1].sequence
+        if self.durable and sum(len(event.text) for event in events) > FLUSH_BYTES:
+            for delivery in [item for item in self.deliveries if self.serves(item)]:
+                delivery.fall_behind(before)
             return
         if self.live:
             texts = [event.text for event in events]
@@ -216,6 +227,7 @@ class Fanout:
         self.ring_bytes = 0
         self._epoch = ""
         self._checked = -1
+        self._idle: dict[str, Feed] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._check_now = asyncio.Event()
@@ -250,6 +262,7 @@ class Fanout:
             self.feeds[topic] = feed
             feed.opened = self._spawn(self._open(feed))
         feed.holders += 1
+        self._idle.pop(topic, None)
         if feed.opened is not None:
             try:
                 await asyncio.shield(feed.opened)
@@ -263,8 +276,11 @@ class Fanout:
     def leave(self, feed: Feed) -> None:
         """Let go of a feed; it lingers a while, for whoever comes back soon."""
         feed.holders -= 1
-        if not feed.holders:
+        if not feed.holders and self.feeds.get(feed.topic) is feed:
             feed.idle_since = asyncio.get_running_loop().time()
+            self._idle[feed.topic] = feed
+            if len(self._idle) > MAX_IDLE:
+                self._forget(next(iter(self._idle.values())))
 
     def check_soon(self) -> None:
         """Check all tops at once: messages may have been lost."""
@@ -273,6 +289,7 @@ class Fanout:
 
     async def _open(self, feed: Feed) -> None:
         try:
+            self._epoch = self._epoch or self.history.epoch
             if (leaving := self._leaving.get(feed.topic)) is not None:
                 await asyncio.wait([leaving])
             await self._layer.group_add(group_for(feed.topic), self._channel)
@@ -280,6 +297,7 @@ class Fanout:
                 await self._bridge.follow(feed.topic)
             if feed.durable:
                 feed.chain = Chain(await self.history.top(feed.topic))
+                feed.flushed = feed.chain.last
                 for event in feed.early:
                     self._deliver(feed, event)
                 feed.early.clear()
@@ -296,6 +314,7 @@ class Fanout:
 
     def _forget(self, feed: Feed) -> None:
         self.feeds.pop(feed.topic, None)
+        self._idle.pop(feed.topic, None)
         feed.clear()
         self._leaving[feed.topic] = self._spawn(self._abandon(feed))
 
@@ -398,6 +417,8 @@ class Fanout:
         logger.warning("gap topic=%s after=%d upto=%d", feed.topic, hole.after, hole.upto)
         gap = Gap(topic=feed.topic, from_seq=hole.after + 1, to_seq=hole.upto)
         # Those that are catching up meet the gap by themselves.
+        feed.flush()
+        feed.flushed = hole.upto
         feed.tell(encode_frame(gap), [item for item in feed.deliveries if feed.serves(item)])
         feed.clear()
 
@@ -444,6 +465,7 @@ class Fanout:
             feed.flush()
             feed.clear()
             feed.chain = Chain(0)
+            feed.flushed = 0
             feed.tell(
                 encode_frame(Reset(topic=feed.topic, epoch=self.history.epoch)), feed.deliveries
             )

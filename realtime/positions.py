@@ -96,6 +96,28 @@ class Positions:
             return mine
         return stored
 
+    async def begin(self, user_id: str, name: str, topic: str, sequence: int, epoch: str) -> None:
+        """Keep a first position; when this returns, whoever comes back goes on from there.
+
+        Raises:
+            Unavailable: when NATS did not take it.
+        """
+        key, position = (user_id, name, topic), Position(sequence, epoch)
+        await self._make()
+        try:
+            reply = await self._broker.store(
+                self._subject(key),
+                _encode(position),
+                headers={EXPECTED: "0"},
+                timeout=self._timeout,
+            )
+        except GatewayError:
+            # Another device of the same name may have been faster.
+            if await self._read(key) is None:
+                raise
+        else:
+            self._known[key] = reply.sequence, position
+
     def note(self, user_id: str, name: str, topic: str, sequence: int, epoch: str) -> None:
         """Remember an acknowledged position; written within FLUSH_SECONDS."""
         key, position = (user_id, name, topic), Position(sequence, epoch)

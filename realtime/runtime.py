@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from channels.layers import get_channel_layer
 
@@ -19,7 +20,6 @@ from .delivery import AckPolicy
 from .fanout import Fanout, FanoutOptions
 from .history import History
 from .positions import Positions
-from .protocol.exceptions import GatewayError
 from .protocol.session import Limits
 from .protocol.subjects import Subjects
 from .services import ConnectionOptions, Services
@@ -27,6 +27,7 @@ from .services import ConnectionOptions, Services
 logger = logging.getLogger(__name__)
 
 NANOSECONDS = 10**9
+Result = TypeVar("Result")
 RECONNECT_SPREAD_MS = 2000
 """Milliseconds over which drained clients come back."""
 
@@ -142,6 +143,7 @@ class Runtime:
             options=connection_options(),
             presence=self.control.presence,
             connections=self.connections,
+            changes=lambda: self.control.changes,
         )
         self.draining = False
         self.started = asyncio.Event()
@@ -152,16 +154,11 @@ class Runtime:
         if hasattr(self.layer, "on_loss"):
             self.layer.on_loss.append(self.fanout.check_soon)
         self.broker.on_reconnect.append(self.fanout.check_soon)
-        await self.fanout.start()
+        self.broker.on_reconnect.append(self.control.reauthorize_all)
+        await _until_done(self.fanout.start, "channel layer")
         await self.broker.connect_forever()
-        await self.control.start()
-        while True:
-            try:
-                info = await self.history.open()
-                break
-            except GatewayError as exc:
-                logger.warning("stream not ready, trying again reason=%s", exc)
-                await asyncio.sleep(1.0)
+        await _until_done(self.control.start, "control")
+        info = await _until_done(self.history.open, "stream")
         self.started.set()
         logger.info(
             "serving sockets stream=%s last=%d bridge=%s layer=%s",
@@ -195,6 +192,16 @@ class Runtime:
     def start_soon(self) -> None:
         """Start in the background."""
         self._starting = asyncio.get_running_loop().create_task(self.start())
+
+
+async def _until_done(work: Callable[[], Awaitable[Result]], what: str) -> Result:
+    """Do what may fail while a server is away, again and again until it works."""
+    while True:
+        try:
+            return await work()
+        except Exception as exc:
+            logger.warning("%s not ready, trying again reason=%r", what, exc)
+            await asyncio.sleep(1.0)
 
 
 _runtimes: dict[asyncio.AbstractEventLoop, Runtime] = {}

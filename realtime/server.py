@@ -47,6 +47,8 @@ HANDSHAKE_TIMEOUT = 10
 """Seconds for the HTTP upgrade."""
 MAX_FRAGMENTS = 4096
 """Fragments of one message; they could be empty, so bytes do not bound them."""
+MAX_AFTER_FAILURE = 64
+"""Steps of parsing for a socket that we fail already: its close frame is waited for."""
 MESSAGE_OVERHEAD = 512
 """Bytes that a waiting message costs beyond its text."""
 RECEIVE = "websocket.receive"
@@ -126,6 +128,11 @@ class DirectSocket:
             self._wake()
             self._protocol.sendClose(code=int(code), reason=_short(reason))
 
+    @property
+    def congested(self) -> bool:
+        """Say whether much waits to be written."""
+        return self._paused
+
     async def drained(self) -> bool:
         """Return when nothing waits to be written; False when the socket closes."""
         while self._paused and not self._closing:
@@ -179,6 +186,8 @@ class DirectSocket:
 class GatewayProtocol(WebSocketProtocol):  # type: ignore[misc]
     """Daphne's WebSocket protocol with bounds on what comes in, and a heartbeat of its own."""
 
+    after_failure = 0
+
     # Autobahn copies these to every socket, and formats them for a debug line that nobody
     # reads: a tenth of the time of a handshake, and 2 KB. `with_options` puts them here.
     CONFIG_ATTRS = ()
@@ -220,6 +229,20 @@ class GatewayProtocol(WebSocketProtocol):  # type: ignore[misc]
         """Queue a message for the application."""
         if not self.muted:
             self.application_queue.put_message(payload, isBinary)
+
+    def onPing(self, payload: bytes) -> None:
+        """Answer while the other side reads; not every ping has to be (RFC 6455 §5.5.3)."""
+        if not self.writer.congested:
+            super().onPing(payload)
+
+    def processData(self) -> bool:
+        """Parse what came; of a socket that failed just enough for its close frame."""
+        if self.failedByMe:
+            self.after_failure += 1
+            if self.after_failure > MAX_AFTER_FAILURE:
+                self.data = b""
+                return False
+        return bool(super().processData())
 
     def onPong(self, payload: bytes) -> None:
         """Note that the other side reads."""

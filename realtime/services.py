@@ -39,6 +39,7 @@ class Services(Struct, frozen=True):
     Attributes:
         presence: who is on a topic, over all gateways.
         connections: the authenticated connections of this process, by user.
+        changes: counts what the backend said of rules and credentials so far.
     """
 
     broker: Broker
@@ -48,3 +49,4 @@ class Services(Struct, frozen=True):
     options: ConnectionOptions
     presence: Callable[[str], Awaitable[list[dict[str, Any]]]]
     connections: dict[str, set[Any]]
+    changes: Callable[[], int] = lambda: 0

@@ -113,7 +113,11 @@ class Subscriptions:
         held = self._deliveries.get(topic)
         if held is None:
             self._session.check_room()
-        elif frame.since is None and held.acknowledges == _acknowledges(frame):
+        elif (
+            frame.since is None
+            and held.acknowledges == _acknowledges(frame)
+            and frame.durable in (None, held.durable)
+        ):
             self._send(self._subscribed(held.feed, frame.id, recovered=True))
             return
         feed = await self._fanout.join(topic)
@@ -188,16 +192,19 @@ class Subscriptions:
         self, feed: Feed, frame: frames.Subscribe
     ) -> tuple[int | None, str | None]:
         """Return sequence and epoch from which to go on: the client's, else the durable one's."""
-        if frame.since is not None or frame.durable is None or not feed.durable:
+        if frame.durable is None or not feed.durable:
             return frame.since, frame.epoch
         user_id = self._session.identity.user_id
         position = await self._positions.read(user_id, frame.durable, feed.topic)
         if position is None:
             # From now on everything counts as missed until it is acknowledged.
-            self._positions.note(
-                user_id, frame.durable, feed.topic, feed.chain.last, self._fanout.epoch
+            first = feed.chain.last if frame.since is None else frame.since
+            await self._positions.begin(
+                user_id, frame.durable, feed.topic, first, self._fanout.epoch
             )
-            return None, None
+            return first, frame.epoch
+        if frame.since is not None:
+            return frame.since, frame.epoch
         return position.sequence, position.epoch
 
     async def _find(
@@ -268,6 +275,7 @@ class Subscriptions:
             feed, self._socket, start.position, ack=self._options.ack if acknowledges else None
         )
         if frame is not None and frame.durable is not None and feed.durable:
+            delivery.durable = frame.durable
             delivery.on_ack = self._positions.noter(
                 self._session.identity.user_id, frame.durable, feed.topic, self._fanout
             )
