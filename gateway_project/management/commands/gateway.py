@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,14 +68,15 @@ class Command(BaseCommand):
                 " --port, or stop the program that listens there."
             ) from exc
         call_command("migrate", verbosity=0, interactive=False)
-        accounts = make_demo_accounts() if options["demo"] else []
-        connections.close_all()
         with (
             contextlib.closing(listener),
             nats(options["nats_url"], options["nats_port"]) as url,
             published_nats_url(settings.DATA_DIR, url),
         ):
             settings.REALTIME = {**settings.REALTIME, "NATS_URL": url, "BRIDGE": "process"}
+            # Its signals tell the gateways of new rules, so NATS has to be known by now.
+            accounts = make_demo_accounts() if options["demo"] else []
+            connections.close_all()
 
             def ready() -> None:
                 shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
@@ -142,5 +144,6 @@ def banner(url: str, nats_url: str, accounts: list[tuple[str, str, str]]) -> str
     if accounts:
         lines += ["", "  Log in as"]
         lines += [f"    {name:8} password {word:8} {role}" for name, word, role in accounts]
-        lines += ["", "  Then, in another terminal:  python manage.py notify alice hello"]
+        python = os.path.relpath(sys.executable)
+        lines += ["", f"  Then, in another terminal:  {python} manage.py notify alice hello"]
     return "\n".join([*lines, ""])
