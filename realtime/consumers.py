@@ -8,6 +8,8 @@ writes to the socket itself.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
@@ -49,6 +51,11 @@ class GatewayConsumer(AsyncConsumer):  # type: ignore[misc]
         # everything else is said after it.
         await send({"type": "websocket.accept"})
         socket = scope.get("extensions", {}).get(WRITER) or SendSocket(send, settings.MAX_BUFFER)
+        if not runtime.started.is_set():
+            # Under another server the first socket starts the runtime; it should not be sent
+            # away for that.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(runtime.started.wait(), settings.AUTH_TIMEOUT)
         connection = Connection(runtime.services, socket, peer)
         try:
             if runtime.draining:
