@@ -23,6 +23,7 @@ from .protocol.exceptions import (
     AuthFailed,
     AuthUnavailable,
     BadFrame,
+    BadTopic,
     CloseCode,
     GatewayError,
 )
@@ -108,6 +109,8 @@ class Connection:
         except BadFrame as exc:
             self._fail(exc, exc.frame_id if frame_id is None else frame_id)
         except GatewayError as exc:
+            if exc.topic is None and not isinstance(exc, BadTopic):
+                exc.topic = getattr(frame, "topic", None)
             self._fail(exc, frame_id)
         except Exception:
             self._crashed(frame_id)

@@ -444,12 +444,19 @@ class Fanout:
             idle = not feed.holders and feed.opened is None
             if idle and now - feed.idle_since > self.options.linger:
                 self._forget(feed)
-        info = await self.history.info()
         served = [feed for feed in self.feeds.values() if feed.durable and feed.opened is None]
+        # From before the question: what arrives with its answer is no news of an older stream.
+        lasts = [feed.chain.last for feed in served]
+        info = await self.history.info()
         if self._epoch != info.created:
             if self._epoch:
                 self._reset(served)
             self._epoch = info.created
+        elif restored := [
+            feed for feed, last in zip(served, lasts, strict=True) if last > info.state.last
+        ]:
+            # The same stream, from an older copy of its files: its sequences come again.
+            self._reset(restored)
         elif self._checked == info.state.last:
             return
         tops = await self.history.tops([feed.topic for feed in served])

@@ -239,8 +239,8 @@ class Subscriptions:
         if not feed.durable or since is None:
             return Start(feed.chain.last, recovered=not since)
         reset = epoch is not None and epoch != self._fanout.epoch
-        if epoch is None and since > feed.chain.last:
-            # Such a sequence never was: it is of another stream.
+        if not reset and since > feed.chain.last:
+            # Such a sequence never was: it is of another stream, or of one that was restored.
             reset = since > (await self._fanout.history.info()).state.last
         if reset:
             since = 0

@@ -23,6 +23,9 @@ from .services import Send, Services
 DEFAULT_HISTORY = 50
 """Events in a `history` page when the client names no limit."""
 
+HISTORY_BYTES = 512 * 1024
+"""Text of the events in a `history` page; the newest are kept, and at least one."""
+
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
@@ -61,6 +64,13 @@ class Upstream:
         if self._durable(frame.topic):
             limit = frame.limit or DEFAULT_HISTORY
             events = await self._services.fanout.history.latest(frame.topic, limit, frame.before)
+            size = 0
+            for count, event in enumerate(reversed(events)):
+                size += len(event.text)
+                if count and size > HISTORY_BYTES:
+                    # A page that fits in no socket's buffer would close it; `before` has the rest.
+                    events = events[-count:]
+                    break
         self._send(frames.Reply(id=frame.id, data=[msgspec.Raw(event.text) for event in events]))
 
     async def presence(self, frame: frames.Presence) -> None:

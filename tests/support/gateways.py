@@ -126,7 +126,8 @@ class Cluster(Site):
         for _ in range(web):
             self.add_web()
         for process, port in zip(self.web, self.ports, strict=True):
-            process.wait_port(port, timeout)
+            # Listening is not enough: it may not have reached NATS yet.
+            process.wait_http(f"http://127.0.0.1:{port}/readyz", timeout)
         self.wait_listening("gateway.auth", auth_workers, timeout)
         self.wait_listening("gateway.relay.", bridges, timeout)
 
