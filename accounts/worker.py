@@ -29,7 +29,8 @@ from .authentication import authenticate_all
 from .conf import settings
 
 if TYPE_CHECKING:
-    from realtime.broker import Broker, Message, Subscription
+    from realtime.broker import Broker
+    from realtime.nats_client import Message, Subscription
 
 logger = logging.getLogger(__name__)
 

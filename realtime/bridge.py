@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from .broker import Broker, Message, Subscription
+from .broker import Broker
+from .nats_client import Message, Subscription
 from .protocol.exceptions import BadTopic
 from .protocol.limits import RateLimit
 from .protocol.messages import Event, ephemeral_event, event_from

@@ -1,9 +1,6 @@
-"""The broker: the only module that speaks to NATS. Addresses and timeouts are arguments.
+"""The broker: the connection to NATS of a process. Addresses and timeouts are arguments.
 
-Messages reach their handler straight from nats-py's read loop: no queue and no task per
-subscription, so ten thousand topics cost ten thousand dictionary entries. The price is one
-private hook of the pinned nats-py, `Client._process_msg`, overridden in `_DirectClient`.
-Handlers therefore must not wait for the network; what takes long becomes a task of its own.
+Everything else speaks to NATS through it; what the library raises becomes an error of ours.
 """
 
 from __future__ import annotations
@@ -12,15 +9,15 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 from nats import errors
-from nats.aio.client import Client, _validate_subject
 
-from .protocol.exceptions import GatewayError, NoResponder, RequestTimeout, Unavailable
+from .nats_client import DirectClient, Handler, Message, Subscription
+from .protocol.exceptions import NoResponder, RequestTimeout, Unavailable
+from .protocol.jetstream import Stored, StreamInfo, parse_stored, parse_stream
 
 logger = logging.getLogger(__name__)
 
@@ -28,154 +25,6 @@ logger = logging.getLogger(__name__)
 PING_INTERVAL = 4
 RECONNECT_WAIT = 0.25
 DRAIN_TIMEOUT = 3
-
-
-class Message(Struct, frozen=True):
-    """One message from NATS; `status` is 0 unless the server says one (204, 404, 503, …)."""
-
-    subject: str
-    data: bytes
-    headers: Mapping[str, str]
-    reply: str
-    status: int
-
-
-Handler = Callable[[Message], Awaitable[None]]
-
-
-class Stored(Struct, frozen=True):
-    """JetStream's confirmation of a publish."""
-
-    sequence: int = msgspec.field(name="seq")
-    duplicate: bool = False
-
-
-class StreamState(Struct, frozen=True):
-    """What a stream holds: sequences `first` to `last`, less `deleted` ones in between."""
-
-    first: int = msgspec.field(name="first_seq")
-    last: int = msgspec.field(name="last_seq")
-    deleted: int = msgspec.field(name="num_deleted", default=0)
-
-
-class StreamInfo(Struct, frozen=True):
-    """A stream: its configuration, its creation time (the epoch) and its state."""
-
-    config: dict[str, Any]
-    created: str
-    state: StreamState
-
-
-class _ApiError(Struct, frozen=True):
-    description: str = ""
-    code: int = 0
-
-
-class _StreamReply(Struct, frozen=True):
-    error: _ApiError | None = None
-    config: dict[str, Any] | None = None
-    created: str = ""
-    state: StreamState | None = None
-
-
-class _PublishReply(Struct, frozen=True):
-    error: _ApiError | None = None
-    seq: int = 0
-    duplicate: bool = False
-
-
-_decode_stream = msgspec.json.Decoder(_StreamReply).decode
-_decode_publish = msgspec.json.Decoder(_PublishReply).decode
-
-
-def parse_headers(raw: bytes) -> tuple[int, dict[str, str]]:
-    """Return status and headers of a NATS header block (NATS ADR-4); status 0: none."""
-    headers: dict[str, str] = {}
-    if not raw:
-        return 0, headers
-    lines = raw.decode("utf-8", "replace").split("\r\n")
-    for line in lines[1:]:
-        name, separator, value = line.partition(":")
-        if separator:
-            headers[name] = value.strip()
-    status = lines[0][9:12]
-    return (int(status) if status.isdigit() else 0), headers
-
-
-class _DirectClient(Client):  # type: ignore[misc]
-    """nats-py's client, handing messages of direct subscriptions to their handler at once."""
-
-    async def subscribe_direct(self, subscription: Subscription) -> None:
-        """Subscribe, with the handler in place before the first message can arrive."""
-        _validate_subject(subscription.subject, strict=True)
-        if self.is_closed:
-            raise errors.ConnectionClosedError
-        self._sid += 1
-        subscription.sid = self._sid
-        self._subs[self._sid] = subscription
-        await self._send_subscribe(subscription)
-
-    async def unsubscribe_direct(self, sid: int) -> None:
-        """Stop a direct subscription."""
-        if self._subs.pop(sid, None) is not None and not self.is_reconnecting:
-            await self._send_unsubscribe(sid)
-
-    async def _attempt_reconnect(self) -> None:
-        # A close would wait for its buffer to drain, which a black hole never lets happen.
-        writer = getattr(self._transport, "_io_writer", None)
-        if writer is not None:
-            writer.transport.abort()
-        await super()._attempt_reconnect()
-
-    async def _process_msg(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
-    ) -> None:
-        subscription = self._subs.get(sid)
-        if type(subscription) is not Subscription:
-            await super()._process_msg(sid, subject, reply, data, headers)
-            return
-        try:
-            status, parsed = parse_headers(headers)
-            await subscription.handler(
-                Message(subject.decode(), bytes(data), parsed, reply.decode(), status)
-            )
-        except Exception:
-            # An exception here would end nats-py's read loop, and with it the connection.
-            logger.exception("handler failed subject=%s", subject.decode("utf-8", "replace"))
-
-
-class Subscription:
-    """A subscription that outlives the client connection it was made on.
-
-    It stands in nats-py's own table, in place of a nats-py Subscription, each of which brings a
-    queue, a future and an iterator: 4 KB.
-    """
-
-    __slots__ = ("handler", "queue", "sid", "subject")
-
-    # What nats-py reads of an entry when it reconnects or closes.
-    _max_msgs = 0
-    _wait_for_msgs_task = None
-    _message_iterator = None
-    _pending_next_msgs_calls = None
-
-    def __init__(self, subject: str, queue: str, handler: Handler) -> None:
-        self.subject = subject
-        self.queue = queue
-        self.handler = handler
-        self.sid = 0
-
-    @property
-    def _subject(self) -> str:
-        return self.subject
-
-    @property
-    def _queue(self) -> str:
-        return self.queue
-
-    @property
-    def _id(self) -> int:
-        return self.sid
 
 
 class Broker:
@@ -200,7 +49,7 @@ class Broker:
         self._name = name
         self._inbox_prefix = inbox_prefix
         self._connect_timeout = connect_timeout
-        self._client: _DirectClient | None = None
+        self._client: DirectClient | None = None
         self._closing = False
         self._rebuilding: asyncio.Task[None] | None = None
         self._subscriptions: set[Subscription] = set()
@@ -222,7 +71,7 @@ class Broker:
         Raises:
             Unavailable: when no server answers within the connect timeout.
         """
-        client = _DirectClient()
+        client = DirectClient()
         try:
             async with asyncio.timeout(self._connect_timeout):
                 await client.connect(
@@ -359,12 +208,9 @@ class Broker:
         """
         try:
             message = await self.request(subject, data, timeout=timeout, headers=headers)
-            reply = _decode_publish(message.data)
-        except (NoResponder, RequestTimeout, msgspec.DecodeError) as exc:
+        except (NoResponder, RequestTimeout) as exc:
             raise Unavailable("The stream did not confirm the message; try again.") from exc
-        if reply.error is not None:
-            raise Unavailable(f"The stream refused the message: {reply.error.description}.")
-        return Stored(reply.seq, reply.duplicate)
+        return parse_stored(message.data)
 
     async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> Subscription:
         """Call `handler` with every message on `subject`, across reconnects.
@@ -471,18 +317,11 @@ class Broker:
         data = msgspec.json.encode(body) if body is not None else b""
         try:
             message = await self.request(f"$JS.API.STREAM.{verb}.{stream}", data, timeout=timeout)
-            reply = _decode_stream(message.data)
         except NoResponder as exc:
             raise Unavailable("JetStream is not enabled on this NATS server.") from exc
-        except (RequestTimeout, msgspec.DecodeError) as exc:
+        except RequestTimeout as exc:
             raise Unavailable("JetStream does not answer.") from exc
-        if reply.error is not None:
-            if reply.error.code == 404:
-                return None
-            raise Unavailable(f"JetStream refused the stream {stream}: {reply.error.description}.")
-        if reply.config is None or reply.state is None:
-            raise Unavailable("JetStream's answer about the stream does not parse.")
-        return StreamInfo(reply.config, reply.created, reply.state)
+        return parse_stream(stream, message.data)
 
     @contextlib.contextmanager
     def _expecting(self, receive: Callable[[Message], None]) -> Any:
@@ -545,17 +384,3 @@ async def connected(url: str, *, name: str, **options: Any) -> AsyncIterator[Bro
         yield broker
     finally:
         await broker.close()
-
-
-__all__ = [
-    "Broker",
-    "GatewayError",
-    "Handler",
-    "Message",
-    "Stored",
-    "StreamInfo",
-    "StreamState",
-    "Subscription",
-    "connected",
-    "parse_headers",
-]

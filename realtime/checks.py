@@ -41,9 +41,17 @@ POSITIVE = (
     "MAX_PUBLISHES_IN_FLIGHT",
     "FRAME_RATE",
     "FRAME_BURST",
+    "BYTE_RATE",
+    "BYTE_BURST",
+    "USER_FRAME_RATE",
+    "USER_FRAME_BURST",
+    "USER_BYTE_RATE",
+    "USER_BYTE_BURST",
     "RING_EVENTS",
     "STREAM_REPLICAS",
 )
+NOT_NEGATIVE = ("MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_ADDRESS", "MAX_CONNECTIONS_PER_USER")
+"""0 is no limit."""
 
 
 @register(Tags.compatibility)
@@ -58,12 +66,15 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 id="realtime.E001",
             )
         )
-    for name in POSITIVE:
+    for name in POSITIVE + NOT_NEGATIVE:
         value = getattr(settings, name)
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number and 0 < value < math.inf):
+        if not (number and 0 <= value < math.inf and (value or name in NOT_NEGATIVE)):
+            wanted = "0 or more" if name in NOT_NEGATIVE else "over 0"
             found.append(
-                Error(f"REALTIME[{name!r}] is {value!r}, not a number over 0.", id="realtime.E002")
+                Error(
+                    f"REALTIME[{name!r}] is {value!r}, not a number {wanted}.", id="realtime.E002"
+                )
             )
     return found + _check_topics() + _check_origins()
 

@@ -52,6 +52,9 @@ DEFAULTS: dict[str, Any] = {
     "ACK_TRIES": 5,
     "MAX_UNACKED": 256,
     # Limits
+    "MAX_CONNECTIONS": 20_000,
+    "MAX_CONNECTIONS_PER_ADDRESS": 0,
+    "MAX_CONNECTIONS_PER_USER": 0,
     "MAX_FRAME_BYTES": 64 * 1024,
     "MAX_PAYLOAD_BYTES": 60 * 1024,
     "MAX_BUFFER": 1024**2,
@@ -60,6 +63,12 @@ DEFAULTS: dict[str, Any] = {
     "MAX_PUBLISHES_IN_FLIGHT": 64,
     "FRAME_RATE": 500.0,
     "FRAME_BURST": 1000,
+    "BYTE_RATE": 1024.0**2,
+    "BYTE_BURST": 8 * 1024**2,
+    "USER_FRAME_RATE": 2000.0,
+    "USER_FRAME_BURST": 4000,
+    "USER_BYTE_RATE": 4 * 1024.0**2,
+    "USER_BYTE_BURST": 32 * 1024**2,
     # Process
     "FORWARDED_HEADER": "",
     "DRAIN_SECONDS": 3.0,
@@ -106,6 +115,9 @@ class Settings:
     ACK_WAIT: float
     ACK_TRIES: int
     MAX_UNACKED: int
+    MAX_CONNECTIONS: int
+    MAX_CONNECTIONS_PER_ADDRESS: int
+    MAX_CONNECTIONS_PER_USER: int
     MAX_FRAME_BYTES: int
     MAX_PAYLOAD_BYTES: int
     MAX_BUFFER: int
@@ -114,6 +126,12 @@ class Settings:
     MAX_PUBLISHES_IN_FLIGHT: int
     FRAME_RATE: float
     FRAME_BURST: int
+    BYTE_RATE: float
+    BYTE_BURST: int
+    USER_FRAME_RATE: float
+    USER_FRAME_BURST: int
+    USER_BYTE_RATE: float
+    USER_BYTE_BURST: int
     FORWARDED_HEADER: str
     DRAIN_SECONDS: float
     EVENT_LOOP: Literal["uvloop", "asyncio"]

@@ -37,6 +37,8 @@ from .upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
+PENALTY = 0.005
+"""Seconds that a frame over the limit costs its sender."""
 REAUTHORIZE_TRIES = 3
 """Times the backend is asked for new rules before the socket has to come back."""
 MAX_TIMER = 86400.0 * 24
@@ -71,9 +73,9 @@ class Connection:
         self._socket = socket
         self._peer = peer
         self._loop = asyncio.get_running_loop()
-        self._session = Session(self._options.limits, now=self._loop.time())
-        self._subscriptions = Subscriptions(services, self._session, socket, self._send)
-        self._upstream = Upstream(services, self._session, self._send, self._spawn)
+        self.session = Session(self._options.limits, now=self._loop.time())
+        self._subscriptions = Subscriptions(services, self.session, socket, self._send)
+        self._upstream = Upstream(services, self.session, self._send, self._spawn)
         self._token: str | None = None
         self._reauthorizing = False
         self._asking = asyncio.Lock()
@@ -86,25 +88,28 @@ class Connection:
     @property
     def user_id(self) -> str | None:
         """The user, None before `connect`."""
-        return self._session.identity.user_id if self._session.authenticated else None
+        return self.session.identity.user_id if self.session.authenticated else None
 
     @property
     def info(self) -> dict[str, Any] | None:
         """What the backend wants shown in presence."""
-        return self._session.identity.info if self._session.authenticated else None
+        return self.session.identity.info if self.session.authenticated else None
 
     @property
     def topics(self) -> set[str]:
         """The topics that this socket holds."""
-        return self._session.topics
+        return self.session.topics
 
     async def receive(self, text: str | bytes) -> None:
         """Handle one frame. Never raises: what fails is told to the client."""
         frame_id: str | int | None = None
+        limited = self.session.over_rate(len(text), now=self._loop.time())
         try:
             frame = parse_frame(text)
             frame_id = frame.id
-            self._session.admit(frame, now=self._loop.time())
+            if limited is not None:
+                raise limited
+            self.session.admit(frame)
             await self._handle(frame)
         except BadFrame as exc:
             self._fail(exc, exc.frame_id if frame_id is None else frame_id)
@@ -114,6 +119,9 @@ class Connection:
             self._fail(exc, frame_id)
         except Exception:
             self._crashed(frame_id)
+        if limited is not None:
+            # A flood is answered no faster than this, and so held back by TCP.
+            await asyncio.sleep(PENALTY)
 
     def refuse_binary(self) -> None:
         """Answer a binary frame."""
@@ -126,8 +134,8 @@ class Connection:
         self._cancel_timer()
         # What was to be published still is: its tasks end by themselves, within a timeout.
         self._subscriptions.close()
-        if self._session.authenticated:
-            user_id = self._session.identity.user_id
+        if self.session.authenticated:
+            user_id = self.session.identity.user_id
             mine = self._services.connections.get(user_id, set())
             mine.discard(self)
             if not mine:
@@ -188,8 +196,14 @@ class Connection:
         identity = await self._authenticate_now()
         if self.closed.done():
             return
+        mine = self._services.connections.get(identity.user_id, set())
+        if not self._services.admission.room_for(len(mine)):
+            self._socket.close(CloseCode.TOO_MANY_CONNECTIONS, "too many connections of this user")
+            return
+        sibling = next(iter(mine), None)
+        self.session.share_meter(sibling and sibling.session, now=self._loop.time())
         self._cancel_timer()
-        self._session.authenticate(identity)
+        self.session.authenticate(identity)
         self._services.connections.setdefault(identity.user_id, set()).add(self)
         self._expire_at(identity.expires_at)
         logger.info("opened session=%s user=%s ip=%s", self.id, identity.user_id, self._peer.ip)
@@ -235,7 +249,7 @@ class Connection:
         return identity
 
     def _ready(self, frame_id: str | int | None, subscriptions: list[str]) -> frames.Ready:
-        identity, epoch = self._session.identity, self._services.fanout.epoch
+        identity, epoch = self.session.identity, self._services.fanout.epoch
         ticket = Ticket(identity.user_id, epoch, int(time.time()), self.id)
         return frames.Ready(
             id=frame_id,
@@ -257,7 +271,7 @@ class Connection:
         before, self._token = self._token, frame.token
         try:
             identity = await self._authenticate()
-            if identity.user_id != self._session.identity.user_id:
+            if identity.user_id != self.session.identity.user_id:
                 raise AuthFailed("This token is another user's.")
         except GatewayError as exc:
             # The session goes on with what it had, until that expires.
@@ -287,10 +301,10 @@ class Connection:
 
     async def _become(self, identity: Identity) -> None:
         """Take new rules and a new expiry; leave what is no longer allowed."""
-        if identity.user_id != self._session.identity.user_id:
+        if identity.user_id != self.session.identity.user_id:
             self.disconnect("another user")
             return
-        self._session.authenticate(identity)
+        self.session.authenticate(identity)
         self._expire_at(identity.expires_at)
         self._subscriptions.revoke_denied()
         for feed in await self._subscriptions.join_granted():

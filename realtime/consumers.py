@@ -50,7 +50,9 @@ class GatewayConsumer(AsyncConsumer):  # type: ignore[misc]
         # Closing before accept is an HTTP 403 and no close code reaches the browser, so
         # everything else is said after it.
         await send({"type": "websocket.accept"})
-        socket = scope.get("extensions", {}).get(WRITER) or SendSocket(send, settings.MAX_BUFFER)
+        socket = scope.get("extensions", {}).get(WRITER) or SendSocket(
+            send, runtime.metrics, settings.MAX_BUFFER
+        )
         if not runtime.started.is_set():
             # Under another server the first socket starts the runtime; it should not be sent
             # away for that.

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from .broker import Broker, Message
+from .broker import Broker
 from .connection import Connection
+from .nats_client import Message
 from .protocol.exceptions import GatewayError
 from .protocol.messages import ControlAcl, ControlUser
 from .protocol.subjects import Subjects

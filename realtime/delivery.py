@@ -22,7 +22,7 @@ from .protocol.messages import Event, redelivered
 from .protocol.websocket import frame_texts
 
 if TYPE_CHECKING:
-    from .fanout import Feed
+    from .feed import Feed
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,10 @@ class Socket(Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake."""
+
+    @property
+    def congested(self) -> bool:
+        """Say whether much waits to be written."""
 
     async def drained(self) -> bool:
         """Return when little waits to be written; False when the socket is gone."""

@@ -1,40 +1,31 @@
 """The fan-out, heart of the gateway: topic to the sockets of this process.
 
 A process joins the channel-layer group of a topic once, when its first socket subscribes.
-Inside, a feed holds the topic's chain, a ring of recent events and the set of sockets that
-are live. An event arrives encoded; here it is framed once and written to each of them, and
-events of one loop turn are joined into one write.
+Inside, a feed (feed.py) holds the topic's chain, a ring of recent events and the set of
+sockets that are live.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct
 
 from .bridge import Bridge, event_of, is_durable
-from .delivery import Delivery
-from .history import History, Page
-from .protocol.chain import Chain, Hole
+from .feed import Feed, Shared
+from .history import History
+from .metrics import Metrics
+from .protocol.chain import Chain
 from .protocol.exceptions import GatewayError, Unavailable
-from .protocol.frames import Gap, Reset, encode_frame
+from .protocol.frames import Reset, encode_frame
 from .protocol.messages import Event
 from .protocol.subjects import group_for
-from .protocol.websocket import frame_texts
+from .repair import Repair
 
 logger = logging.getLogger(__name__)
 
-REPAIR_TRIES = 5
-"""Reads of a hole before it is given up: a replica may lag behind what was just stored."""
-RING_BYTES = 256 * 1024
-"""Text kept in the ring of one topic."""
-RING_TOTAL_BYTES = 64 * 1024**2
-"""Text kept in all rings together; beyond it each topic keeps just its last event."""
-FLUSH_BYTES = 512 * 1024
-"""Text written to every socket at once; more (a repaired hole) goes at each socket's own pace."""
 MAX_IDLE = 1000
 """Topics without sockets that linger; beyond it the one idle for longest goes."""
 MAX_EARLY = 1024
@@ -51,161 +42,6 @@ class FanoutOptions(Struct, frozen=True):
     ring_events: int
 
 
-class Counters(Struct):
-    """What the fan-out did since it started."""
-
-    events: int = 0
-    deliveries: int = 0
-    repeats: int = 0
-    holes: int = 0
-    gaps: int = 0
-
-
-class Feed:
-    """One topic in this process.
-
-    A feed whose topic is not stored (`durable` false) has no chain to keep and no history.
-
-    Attributes:
-        live: sockets that are written every event as it comes.
-        tracked: live deliveries whose events pass one by one.
-        deliveries: all, also those that are still catching up.
-        early: events that came before the feed knew the topic's top.
-    """
-
-    __slots__ = (
-        "_flushing",
-        "_pending",
-        "_ring_bytes",
-        "chain",
-        "deliveries",
-        "durable",
-        "early",
-        "fanout",
-        "flushed",
-        "holders",
-        "idle_since",
-        "live",
-        "opened",
-        "repair",
-        "ring",
-        "topic",
-        "tracked",
-    )
-
-    def __init__(self, fanout: Fanout, topic: str, durable: bool) -> None:
-        self.fanout = fanout
-        self.topic = topic
-        self.durable = durable
-        self.chain = Chain(0)
-        self.flushed = 0
-        self.live: set[Any] = set()
-        self.tracked: set[Delivery] = set()
-        self.deliveries: set[Delivery] = set()
-        self.early: list[Event] = []
-        self.holders = 0
-        self.idle_since = 0.0
-        self.opened: asyncio.Task[None] | None = None
-        self.repair: asyncio.Task[None] | None = None
-        # A list: short, and empty for most topics, where a deque takes 760 bytes.
-        self.ring: list[Event] = []
-        self._ring_bytes = 0
-        self._pending: list[Event] = []
-        self._flushing = False
-
-    def attach(self, delivery: Delivery) -> None:
-        """Make a delivery live; it stands at the chain's last event."""
-        # What still waits for this turn's flush was read by the delivery already.
-        self.flush()
-        if delivery.acknowledges or delivery.position > self.chain.last:
-            self.tracked.add(delivery)
-        else:
-            self.live.add(delivery.socket)
-
-    def detach(self, delivery: Delivery) -> None:
-        """Take a delivery out of the live ones, if it is one."""
-        if self.serves(delivery):
-            self.flush()
-        self.tracked.discard(delivery)
-        self.live.discard(delivery.socket)
-
-    def serves(self, delivery: Delivery) -> bool:
-        """Say whether a delivery is live."""
-        return delivery in self.tracked or delivery.socket in self.live
-
-    def push(self, event: Event) -> None:
-        """Deliver an event that the chain let through, at the end of this loop turn."""
-        if self.durable:
-            self._remember(event)
-        self._pending.append(event)
-        if not self._flushing:
-            self._flushing = True
-            asyncio.get_running_loop().call_soon(self.flush)
-
-    def flush(self) -> None:
-        """Write what is pending to every live socket."""
-        self._flushing = False
-        events, self._pending = self._pending, []
-        if not events:
-            return
-        before, self.flushed = self.flushed, events[-1].sequence
-        if self.durable and sum(len(event.text) for event in events) > FLUSH_BYTES:
-            for delivery in [item for item in self.deliveries if self.serves(item)]:
-                delivery.fall_behind(before)
-            return
-        if self.live:
-            texts = [event.text for event in events]
-            frames = frame_texts(texts)
-            for socket in self.live:
-                socket.write(frames, texts)
-        for delivery in tuple(self.tracked):
-            delivery.take(events)
-        counters = self.fanout.counters
-        counters.events += len(events)
-        counters.deliveries += len(events) * (len(self.live) + len(self.tracked))
-
-    def tell(self, text: bytes, deliveries: Iterable[Delivery]) -> None:
-        """Write a frame that is no event, after the events before it."""
-        self.flush()
-        for delivery in deliveries:
-            delivery.socket.write_text(text)
-
-    async def page(self, after: int, limit: int = 0) -> Page:
-        """Return events after a position: from the ring if it reaches back so far.
-
-        Raises:
-            Unavailable: when the stream does not answer.
-        """
-        ring = self.ring
-        if ring and ring[0].previous <= after:
-            events = [event for event in ring if event.sequence > after]
-            more = bool(limit) and len(events) > limit
-            return Page(events[: limit or None], complete=True, more=more)
-        # Not beyond the chain's last: what follows comes live.
-        return await self.fanout.history.page(
-            self.topic, after, upto=self.chain.last, **({"limit": limit} if limit else {})
-        )
-
-    def clear(self) -> None:
-        """Forget recent events."""
-        self.ring.clear()
-        self.fanout.ring_bytes -= self._ring_bytes
-        self._ring_bytes = 0
-
-    def _remember(self, event: Event) -> None:
-        ring, fanout = self.ring, self.fanout
-        ring.append(event)
-        change = len(event.text)
-        while len(ring) > 1 and (
-            len(ring) > fanout.options.ring_events
-            or self._ring_bytes + change > RING_BYTES
-            or fanout.ring_bytes + change > RING_TOTAL_BYTES
-        ):
-            change -= len(ring.pop(0).text)
-        self._ring_bytes += change
-        fanout.ring_bytes += change
-
-
 class Fanout:
     """All topics of this process.
 
@@ -215,16 +51,22 @@ class Fanout:
     """
 
     def __init__(
-        self, layer: Any, history: History, bridge: Bridge | None, options: FanoutOptions
+        self,
+        layer: Any,
+        history: History,
+        bridge: Bridge | None,
+        options: FanoutOptions,
+        metrics: Metrics,
     ) -> None:
         self.history = history
         self.options = options
-        self.counters = Counters()
+        self.metrics = metrics
         self.feeds: dict[str, Feed] = {}
+        self._shared = Shared(history, metrics, options.ring_events)
+        self._repair = Repair(history, metrics, hold=options.hold, failed=self._check_again)
         self._layer = layer
         self._bridge = bridge
         self._channel = ""
-        self.ring_bytes = 0
         self._epoch = ""
         self._checked = -1
         self._idle: dict[str, Feed] = {}
@@ -236,6 +78,15 @@ class Fanout:
     def epoch(self) -> str:
         """The stream's creation time."""
         return self.history.epoch
+
+    @property
+    def ring_bytes(self) -> int:
+        """Bytes of text kept of recent events."""
+        return self._shared.ring_bytes
+
+    def durable(self, topic: str) -> bool:
+        """Say whether the stream stores a topic."""
+        return is_durable(topic, self.options.durable_topics)
 
     async def start(self) -> None:
         """Listen on this process's one channel and check the tops from time to time."""
@@ -258,7 +109,7 @@ class Fanout:
         """
         feed = self.feeds.get(topic)
         if feed is None:
-            feed = Feed(self, topic, is_durable(topic, self.options.durable_topics))
+            feed = Feed(topic, self.durable(topic), self._shared)
             self.feeds[topic] = feed
             feed.opened = self._spawn(self._open(feed))
         feed.holders += 1
@@ -360,67 +211,17 @@ class Fanout:
             feed.push(ready)
         if not deliverable:
             if feed.chain.hole is None:
-                self.counters.repeats += 1
+                self.metrics.repeats += 1
             else:
-                self._repair_soon(feed, self.options.hold)
+                self._repair_soon(feed)
 
-    def _repair_soon(self, feed: Feed, wait: float) -> None:
+    def _repair_soon(self, feed: Feed) -> None:
         if feed.repair is None:
-            feed.repair = self._spawn(self._repair(feed, wait))
+            feed.repair = self._spawn(self._repair.run(feed))
 
-    async def _repair(self, feed: Feed, wait: float) -> None:
-        """Fetch the holes of a topic from the stream and deliver what was held behind them."""
-        try:
-            await asyncio.sleep(wait)
-            while (hole := feed.chain.hole) is not None:
-                self.counters.holes += 1
-                chain = feed.chain
-                page = await self._read(feed.topic, hole)
-                if feed.chain is not chain:
-                    # The stream was recreated meanwhile: what was read is of the old one.
-                    continue
-                for ready in feed.chain.fill(hole, page.events, complete=page.complete):
-                    if isinstance(ready, Hole):
-                        self._gap(feed, ready)
-                    else:
-                        feed.push(ready)
-        except GatewayError as exc:
-            # The next top check starts it again.
-            self._checked = -1
-            logger.warning("cannot repair topic=%s reason=%s", feed.topic, exc)
-        except Exception:
-            logger.exception("repair failed topic=%s", feed.topic)
-        finally:
-            feed.repair = None
-
-    async def _read(self, topic: str, hole: Hole) -> Page:
-        """Read all of a hole; a page that ends early is read again, for a lagging replica."""
-        events: list[Event] = []
-        after, complete = hole.after, True
-        for attempt in range(REPAIR_TRIES):
-            if attempt:
-                await asyncio.sleep(self.options.hold * 2**attempt)
-            more = True
-            while more:
-                page = await self.history.page(topic, after, upto=hole.upto)
-                if not events:
-                    complete = page.complete
-                events.extend(page.events)
-                after = page.events[-1].sequence if page.events else after
-                more = page.more and bool(page.events)
-            if after >= hole.upto:
-                break
-        return Page(events, complete, more=False)
-
-    def _gap(self, feed: Feed, hole: Hole) -> None:
-        self.counters.gaps += 1
-        logger.warning("gap topic=%s after=%d upto=%d", feed.topic, hole.after, hole.upto)
-        gap = Gap(topic=feed.topic, from_seq=hole.after + 1, to_seq=hole.upto)
-        # Those that are catching up meet the gap by themselves.
-        feed.flush()
-        feed.flushed = hole.upto
-        feed.tell(encode_frame(gap), [item for item in feed.deliveries if feed.serves(item)])
-        feed.clear()
+    def _check_again(self) -> None:
+        """Let the next top check compare every topic, whether or not the stream moved."""
+        self._checked = -1
 
     async def _check_forever(self) -> None:
         while True:
@@ -464,7 +265,7 @@ class Fanout:
         for feed in served:
             feed.chain.expect(tops.get(feed.topic, 0))
             if feed.chain.hole is not None:
-                self._repair_soon(feed, self.options.hold)
+                self._repair_soon(feed)
 
     def _reset(self, feeds: list[Feed]) -> None:
         logger.warning("the stream was recreated epoch=%s", self.history.epoch)

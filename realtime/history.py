@@ -12,11 +12,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from .broker import Broker, Message, StreamInfo
+from .broker import Broker
+from .nats_client import Message
+from .protocol.jetstream import StreamInfo
 from .protocol.messages import SEQUENCE, Event, event_from
 
 PAGE_EVENTS = 256
-PAGE_BYTES = 512 * 1024
+PAGE_BYTES = 256 * 1024
+"""Stored bytes in a page. It is written to a socket whole, and so is well below its buffer."""
 # The server answers at most 1,024 subjects of a multi_last request.
 MAX_TOPICS_PER_REQUEST = 500
 

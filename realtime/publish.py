@@ -16,9 +16,10 @@ from msgspec import Struct
 
 from . import link
 from .bridge import is_durable
-from .broker import Broker, Stored
+from .broker import Broker
 from .conf import settings
 from .protocol.exceptions import BadTopic, TooLarge
+from .protocol.jetstream import Stored
 from .protocol.messages import MESSAGE_ID, MSG_ID
 from .protocol.subjects import is_token, parse_topic
 from .runtime import make_history

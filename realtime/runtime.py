@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from channels.layers import get_channel_layer
 
+from .admission import Admission
 from .authentication import Authenticator
 from .bridge import Bridge
 from .broker import Broker
@@ -19,7 +20,9 @@ from .control import Control
 from .delivery import AckPolicy
 from .fanout import Fanout, FanoutOptions
 from .history import History
+from .metrics import Metrics
 from .positions import Positions
+from .protocol.limits import Rates
 from .protocol.session import Limits
 from .protocol.subjects import Subjects
 from .services import ConnectionOptions, Services
@@ -91,8 +94,15 @@ def connection_options() -> ConnectionOptions:
             request_topics=frozenset(settings.REQUEST_TOPICS),
             max_subscriptions=settings.MAX_SUBSCRIPTIONS,
             max_payload=settings.MAX_PAYLOAD_BYTES,
-            frame_rate=settings.FRAME_RATE,
-            frame_burst=settings.FRAME_BURST,
+            rates=Rates(
+                settings.FRAME_RATE, settings.FRAME_BURST, settings.BYTE_RATE, settings.BYTE_BURST
+            ),
+            user_rates=Rates(
+                settings.USER_FRAME_RATE,
+                settings.USER_FRAME_BURST,
+                settings.USER_BYTE_RATE,
+                settings.USER_BYTE_BURST,
+            ),
         ),
         ack=AckPolicy(settings.ACK_WAIT, settings.ACK_TRIES, settings.MAX_UNACKED),
         session_key=settings.SESSION_KEY.encode(),
@@ -110,6 +120,13 @@ class Runtime:
 
     def __init__(self) -> None:
         self.subjects = Subjects(settings.PREFIX)
+        self.metrics = Metrics()
+        self.admission = Admission(
+            self.metrics,
+            total=settings.MAX_CONNECTIONS,
+            per_address=settings.MAX_CONNECTIONS_PER_ADDRESS,
+            per_user=settings.MAX_CONNECTIONS_PER_USER,
+        )
         self.broker = make_broker("gateway-web")
         self.layer = get_channel_layer()
         self.history = make_history(self.broker)
@@ -125,6 +142,7 @@ class Runtime:
                 linger=settings.LINGER_SECONDS,
                 ring_events=settings.RING_EVENTS,
             ),
+            self.metrics,
         )
         self.positions = Positions(
             self.broker,
@@ -143,6 +161,8 @@ class Runtime:
             options=connection_options(),
             presence=self.control.presence,
             connections=self.connections,
+            admission=self.admission,
+            metrics=self.metrics,
             changes=lambda: self.control.changes,
         )
         self.draining = False

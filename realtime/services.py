@@ -7,10 +7,12 @@ from typing import Any
 
 from msgspec import Struct
 
+from .admission import Admission
 from .authentication import Authenticator
 from .broker import Broker
 from .delivery import AckPolicy
 from .fanout import Fanout
+from .metrics import Metrics
 from .positions import Positions
 from .protocol.frames import GatewayFrame
 from .protocol.session import Limits
@@ -49,4 +51,6 @@ class Services(Struct, frozen=True):
     options: ConnectionOptions
     presence: Callable[[str], Awaitable[list[dict[str, Any]]]]
     connections: dict[str, set[Any]]
+    admission: Admission
+    metrics: Metrics
     changes: Callable[[], int] = lambda: 0

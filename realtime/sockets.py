@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from .metrics import Metrics
 from .protocol.exceptions import CloseCode
 
 logger = logging.getLogger(__name__)
@@ -17,11 +18,18 @@ class SendSocket:
     """Writes through ASGI `send`, one message a frame, from a task of its own.
 
     Args:
+        metrics: counts what is closed.
         max_buffer: bytes that may wait before the reader counts as too slow.
     """
 
-    def __init__(self, send: Callable[[dict[str, Any]], Awaitable[None]], max_buffer: int) -> None:
+    def __init__(
+        self,
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+        metrics: Metrics,
+        max_buffer: int,
+    ) -> None:
         self._send = send
+        self._metrics = metrics
         self._max_buffer = max_buffer
         self._waiting: deque[tuple[int, dict[str, Any]]] = deque()
         self._bytes = 0
@@ -51,16 +59,20 @@ class SendSocket:
         """Close once what waits is written."""
         if not self._closing:
             self._closing = True
+            self._metrics.closes[str(int(code))] += 1
             message = {"type": "websocket.close", "code": int(code), "reason": reason[:120]}
             self._waiting.append((0, message))
             self._wake.set()
 
+    @property
+    def congested(self) -> bool:
+        """Say whether much waits to be written."""
+        return self._bytes > self._max_buffer // 4
+
     async def drained(self) -> bool:
         """Return when little waits to be written; False when the socket closes."""
         async with self._written:
-            await self._written.wait_for(
-                lambda: self._closing or self._bytes <= self._max_buffer // 4
-            )
+            await self._written.wait_for(lambda: self._closing or not self.congested)
         return not self._closing
 
     def stop(self) -> None:

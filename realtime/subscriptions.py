@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 
 from .delivery import Delivery, Socket
-from .fanout import Feed
+from .feed import Feed
 from .protocol import frames
 from .protocol.exceptions import BadFrame, GatewayError, SessionExpired
 from .protocol.messages import Event

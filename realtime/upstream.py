@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 
-from .bridge import is_durable
 from .protocol import frames
 from .protocol.exceptions import GatewayError
 from .protocol.frames import GatewayFrame, error_for
@@ -61,7 +60,7 @@ class Upstream:
         """Answer with a page of stored events, newest last."""
         self._session.check_topic("subscribe", frame.topic)
         events: list[Event] = []
-        if self._durable(frame.topic):
+        if self._services.fanout.durable(frame.topic):
             limit = frame.limit or DEFAULT_HISTORY
             events = await self._services.fanout.history.latest(frame.topic, limit, frame.before)
             size = 0
@@ -101,7 +100,7 @@ class Upstream:
             MESSAGE_ID: frame.message_id,
             USER: user_id,
         }
-        if not self._durable(frame.topic):
+        if not self._services.fanout.durable(frame.topic):
             await broker.publish(frame.topic, payload, headers=headers)
             return frames.PublishAck(id=frame.id, message_id=frame.message_id, status="ok")
         stored = await broker.store(
@@ -130,6 +129,3 @@ class Upstream:
         finally:
             self._in_flight.release()
         self._send(answer)
-
-    def _durable(self, topic: str) -> bool:
-        return is_durable(topic, self._services.fanout.options.durable_topics)

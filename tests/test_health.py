@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from realtime.broker import Broker, Message, connected
+from realtime.broker import Broker, connected
 from realtime.embedded import NatsServer
+from realtime.nats_client import Message
 
 from .support.client import TestClient
 from .support.ports import free_port

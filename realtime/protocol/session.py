@@ -24,26 +24,27 @@ from .exceptions import (
     TooManySubscriptions,
 )
 from .frames import Connect
-from .limits import RateLimit
+from .limits import Meter, Rates
 from .messages import Identity
 from .rules import Action
 from .subjects import parse_topic
 
 
 class Limits(Struct, frozen=True):
-    """What one socket may ask for. Sizes in bytes, rates per second.
+    """What one socket may ask for. Sizes in bytes.
 
     Attributes:
         open_topics: leading tokens of topics to subscribe and publish to.
         request_topics: leading tokens of topics for `request`: nothing is relayed from them.
+        user_rates: what all sockets of a user in one process may send together.
     """
 
     open_topics: frozenset[str]
     request_topics: frozenset[str]
     max_subscriptions: int
     max_payload: int
-    frame_rate: float
-    frame_burst: int
+    rates: Rates
+    user_rates: Rates
 
 
 class Ticket(Struct, frozen=True, array_like=True):
@@ -88,14 +89,19 @@ def read_ticket(session_id: str, key: bytes, *, now: float, max_age: float) -> T
 
 
 class Session:
-    """What a socket is and holds: nobody before `connect`, then one user until it closes."""
+    """What a socket is and holds: nobody before `connect`, then one user until it closes.
 
-    __slots__ = ("_identity", "_limits", "_rate", "topics")
+    Attributes:
+        user_meter: shared with the other sessions of the user in this process.
+    """
+
+    __slots__ = ("_identity", "_limits", "_meter", "topics", "user_meter")
 
     def __init__(self, limits: Limits, *, now: float) -> None:
         self._limits = limits
         self._identity: Identity | None = None
-        self._rate = RateLimit(limits.frame_rate, limits.frame_burst, now=now)
+        self._meter = Meter(limits.rates, "This socket", now=now)
+        self.user_meter: Meter | None = None
         self.topics: set[str] = set()
 
     @property
@@ -118,19 +124,25 @@ class Session:
         """Become (or stay, with new rules and a new expiry) that user."""
         self._identity = identity
 
-    def admit(self, frame: object, *, now: float) -> None:
+    def share_meter(self, other: Session | None, *, now: float) -> None:
+        """Count together with another session of this user, if there is one."""
+        meter = other.user_meter if other is not None else None
+        self.user_meter = meter or Meter(self._limits.user_rates, "This user", now=now)
+
+    def over_rate(self, size: int, *, now: float) -> RateLimited | None:
+        """Count a frame of `size` bytes; return the error if it is one too many."""
+        error = self._meter.check(size, now=now)
+        if error is None and self.user_meter is not None:
+            error = self.user_meter.check(size, now=now)
+        return error
+
+    def admit(self, frame: object) -> None:
         """Return when this frame may come now.
 
         Raises:
-            RateLimited: too many in too short a time.
             AuthRequired: anything before `connect`.
             BadFrame: a second `connect`.
         """
-        if not self._rate.allows(now):
-            raise RateLimited(
-                f"Too many frames: at most {self._limits.frame_rate:g} a second."
-                " This one was dropped."
-            )
         if isinstance(frame, Connect):
             if self._identity is not None:
                 raise BadFrame("This socket is connected already; use 'refresh' for a new token.")

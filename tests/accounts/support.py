@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from accounts.worker import AuthWorker
-from realtime.broker import Broker, Message, Subscription
+from realtime.broker import Broker
+from realtime.nats_client import Message, Subscription
 from realtime.protocol.exceptions import Unavailable
 from realtime.protocol.messages import AuthReply, AuthRequest, encode_message
 

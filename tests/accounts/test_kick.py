@@ -12,8 +12,8 @@ from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
 from realtime import link
-from realtime.broker import Message
 from realtime.embedded import NatsServer
+from realtime.nats_client import Message
 from tests.support.backend import close_link
 
 

@@ -23,8 +23,9 @@ from django.utils import timezone
 from accounts import signals
 from accounts.models import AccessRule, ApiToken
 from realtime import link
-from realtime.broker import Broker, Message
+from realtime.broker import Broker
 from realtime.embedded import NatsServer
+from realtime.nats_client import Message
 from tests.support.backend import backend, close_link, copy_of
 from tests.support.waiting import wait_until
 

@@ -17,8 +17,9 @@ import pytest
 from pytest_django import Settings
 
 from realtime import commands, link
-from realtime.broker import Broker, Message, connected
+from realtime.broker import Broker, connected
 from realtime.embedded import NatsServer
+from realtime.nats_client import Message
 from realtime.protocol.exceptions import Unavailable
 from tests.support.backend import close_link
 from tests.support.ports import free_port

@@ -19,9 +19,11 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.translation import gettext_lazy
 from pytest_django import Settings
 
-from realtime.broker import Message, Stored, connected
+from realtime.broker import connected
 from realtime.embedded import NatsServer
+from realtime.nats_client import Message
 from realtime.protocol.exceptions import BadTopic, TooLarge, Unavailable
+from realtime.protocol.jetstream import Stored
 from realtime.publish import anotify, apublish, latest, notify, publish
 from tests.support.backend import backend, copy_of, ids_stored, in_thread, make_stream, stored
 from tests.support.processes import manage

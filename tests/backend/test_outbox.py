@@ -16,10 +16,12 @@ from django.db import connection, transaction
 from pytest_django import Settings
 
 from realtime import outbox
-from realtime.broker import Message, Stored, connected
+from realtime.broker import connected
 from realtime.embedded import NatsServer
 from realtime.models import OutboxMessage
+from realtime.nats_client import Message
 from realtime.outbox import OutboxRelay
+from realtime.protocol.jetstream import Stored
 from realtime.publish import Queued, notify, publish
 from realtime.runtime import make_broker
 from tests.conftest import StartGateway

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import jwt
 
-from realtime.broker import Broker, Message
+from realtime.broker import Broker
+from realtime.nats_client import Message
 from realtime.protocol.exceptions import Unavailable
 from realtime.protocol.messages import (
     MSG_ID,

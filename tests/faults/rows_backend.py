@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from realtime.broker import Message
+from realtime.nats_client import Message
 from realtime.protocol.messages import AuthReply, AuthRequest
 from tests.support.client import TestClient
 from tests.support.waiting import until

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from realtime.broker import Message
+from realtime.nats_client import Message
 from tests.support.recorder import Run
 from tests.support.waiting import until
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from realtime.broker import Message
+from realtime.nats_client import Message
 from realtime.protocol.messages import AuthReply, AuthRequest
 from realtime.protocol.rules import Rule
 from tests.support.client import TestClient

@@ -13,7 +13,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
-from realtime.broker import Broker, Message, connected
+from realtime.broker import Broker, connected
+from realtime.nats_client import Message
 from tests.support.client import Frame, TestClient
 from tests.support.gateways import Gateway
 from tests.support.processes import manage

@@ -22,7 +22,8 @@ from django.test import Client
 from accounts.models import AccessRule, ApiToken
 from accounts.tokens import issue_jwt
 from realtime import commands, link
-from realtime.broker import Broker, Message, connected
+from realtime.broker import Broker, connected
+from realtime.nats_client import Message
 from tests.support.backend import backend, in_thread
 from tests.support.client import Frame, TestClient
 from tests.support.gateways import Cluster, Gateway

@@ -10,8 +10,8 @@ from django.test import AsyncClient, Client
 from django.urls import reverse
 
 from realtime import publish
-from realtime.broker import Stored
 from realtime.protocol.exceptions import TooLarge, Unavailable
+from realtime.protocol.jetstream import Stored
 
 JSON = {"accept": "application/json"}
 FORM = {"username": "alice", "title": "Deploy", "message": "At noon"}

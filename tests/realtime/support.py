@@ -8,12 +8,16 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from realtime.broker import Broker, Message, Stored, StreamInfo, StreamState
+from realtime.broker import Broker
 from realtime.delivery import AckPolicy, Delivery
-from realtime.fanout import Fanout, FanoutOptions, Feed
+from realtime.fanout import Fanout, FanoutOptions
+from realtime.feed import Feed
 from realtime.history import History, Page
 from realtime.layers import InProcessChannelLayer
+from realtime.metrics import Metrics
+from realtime.nats_client import Message
 from realtime.protocol.exceptions import Unavailable
+from realtime.protocol.jetstream import Stored, StreamInfo, StreamState
 from realtime.protocol.messages import LAST_SEQUENCE, SEQUENCE, TIME_STAMP, Event, event_from
 from realtime.protocol.subjects import group_for
 from tests.support.strict import strict_json
@@ -113,6 +117,10 @@ class FakeSocket:
         if self.closed is None:
             self.closed = (code, reason)
         self.writable.set()
+
+    @property
+    def congested(self) -> bool:
+        return not self.writable.is_set()
 
     async def drained(self) -> bool:
         await self.writable.wait()
@@ -295,7 +303,7 @@ def fanout_over(layer: Any, history: Any, bridge: Any = None, **options: Any) ->
         "ring_events": 128,
         **options,
     }
-    return Fanout(layer, cast(History, history), bridge, FanoutOptions(**given))
+    return Fanout(layer, cast(History, history), bridge, FanoutOptions(**given), Metrics())
 
 
 async def turns(count: int = 20) -> None:

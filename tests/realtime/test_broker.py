@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from realtime.broker import Broker, Message, connected, parse_headers
+from realtime.broker import Broker, connected
 from realtime.embedded import NatsServer, find_binary, free_port
+from realtime.nats_client import Message, parse_headers
 from realtime.protocol.exceptions import NoResponder, RequestTimeout, Unavailable
 from tests.support.processes import ChildProcess
 from tests.support.proxy import Proxy

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from realtime.admission import Admission
 from realtime.broker import Broker
 from realtime.connection import Connection, Peer
 from realtime.delivery import AckPolicy
@@ -18,6 +19,7 @@ from realtime.protocol.exceptions import (
     CloseCode,
     GatewayError,
 )
+from realtime.protocol.limits import Rates
 from realtime.protocol.messages import AuthRequest, Identity
 from realtime.protocol.rules import Rule, parse_rules
 from realtime.protocol.session import Limits
@@ -62,6 +64,9 @@ def identity(
     return Identity(user_id, parse_rules(rules, user_id), expires_at, subscriptions, None)
 
 
+PLENTY = Rates(1000.0, 1000, 1e9, 10**9)
+
+
 def limits(max_subscriptions: int = 10) -> Limits:
     """Return limits that no test meets by accident."""
     return Limits(
@@ -69,8 +74,8 @@ def limits(max_subscriptions: int = 10) -> Limits:
         request_topics=frozenset({"rpc"}),
         max_subscriptions=max_subscriptions,
         max_payload=1000,
-        frame_rate=1000.0,
-        frame_burst=1000,
+        rates=PLENTY,
+        user_rates=PLENTY,
     )
 
 
@@ -100,6 +105,8 @@ class Client:
             options=ConnectionOptions(**given),
             presence=cast(Any, None),
             connections=self.connections,
+            admission=Admission(world.fanout.metrics, total=0, per_address=0, per_user=0),
+            metrics=world.fanout.metrics,
         )
         self.connection = Connection(services, self.socket, Peer("192.0.2.1", None, None, None))
 

@@ -657,7 +657,7 @@ async def test_joining_and_leaving_at_random_loses_nothing(seed: int) -> None:
         await asyncio.sleep(chance.random() * 0.004)
     done.set()
     await asyncio.gather(*tasks)
-    assert world.layer.discarded
+    await until(lambda: world.layer.discarded)
     await world.fanout.stop()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.protocol.limits import RateLimit
+from realtime.protocol.limits import Meter, RateLimit, Rates
 
 steps = st.lists(st.floats(0, 10), min_size=1, max_size=60)
 rates = st.floats(0.1, 100)
@@ -54,3 +54,15 @@ def test_allows_clock_going_back_gives_nothing() -> None:
     assert not limit.allows(50.0)
     assert not limit.allows(50.5)
     assert limit.allows(51.0)
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 50)), min_size=1, max_size=60))
+def test_check_any_pace_never_exceeds_frames_and_bytes(sent: list[tuple[float, int]]) -> None:
+    meter = Meter(Rates(2.0, 5, 20.0, 60), "This socket", now=0.0)
+    now, frames, size = 0.0, 0, 0
+    for wait, length in sent:
+        now += wait
+        if meter.check(length, now=now) is None:
+            frames, size = frames + 1, size + length
+        assert frames <= 5 + 2.0 * now + 1e-6
+        assert size <= 60 + 20.0 * now + 1e-6

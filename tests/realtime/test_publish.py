@@ -19,9 +19,10 @@ from django.db import transaction
 from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
 from realtime import link
-from realtime.broker import Stored, connected
+from realtime.broker import connected
 from realtime.embedded import NatsServer, free_port
 from realtime.protocol.exceptions import BadTopic, TooLarge, Unavailable
+from realtime.protocol.jetstream import Stored
 from realtime.protocol.messages import Event
 from realtime.publish import anotify, apublish, latest, notifications_of, notify, publish
 from realtime.runtime import make_history

@@ -15,12 +15,12 @@ from realtime.protocol.exceptions import (
     BadFrame,
     BadTopic,
     NotSubscribed,
-    RateLimited,
     SessionExpired,
     TooLarge,
     TooManySubscriptions,
 )
 from realtime.protocol.frames import Connect, Ping, Publish, Setup, parse_frame
+from realtime.protocol.limits import Rates
 from realtime.protocol.messages import Identity
 from realtime.protocol.rules import ACTIONS, Action, Rule, parse_rules
 from realtime.protocol.session import Limits, Session, Ticket, read_ticket, sign_ticket
@@ -33,8 +33,8 @@ LIMITS = Limits(
     request_topics=frozenset({"rpc"}),
     max_subscriptions=2,
     max_payload=10,
-    frame_rate=1.0,
-    frame_burst=3,
+    rates=Rates(1.0, 3, 50.0, 100),
+    user_rates=Rates(1.0, 4, 50.0, 400),
 )
 
 
@@ -137,7 +137,7 @@ def test_authenticate_makes_it_that_user(session: Session) -> None:
 
 @pytest.mark.parametrize("frame", [Connect(), Setup()])
 def test_admit_connect_first_passes(frame: Connect) -> None:
-    Session(LIMITS, now=0).admit(frame, now=0)
+    Session(LIMITS, now=0).admit(frame)
 
 
 @pytest.mark.parametrize(
@@ -145,33 +145,41 @@ def test_admit_connect_first_passes(frame: Connect) -> None:
 )
 def test_admit_anything_else_first_is_refused(frame: Ping | Publish) -> None:
     with pytest.raises(AuthRequired):
-        Session(LIMITS, now=0).admit(frame, now=0)
+        Session(LIMITS, now=0).admit(frame)
 
 
 @pytest.mark.parametrize("frame", [Connect(), Setup()])
 def test_admit_second_connect_is_bad(session: Session, frame: Connect) -> None:
     with pytest.raises(BadFrame, match="refresh"):
-        session.admit(frame, now=0)
+        session.admit(frame)
 
 
-def test_admit_over_the_rate_is_refused_until_time_passes(session: Session) -> None:
-    for _ in range(LIMITS.frame_burst):
-        session.admit(Ping(), now=5.0)
-    with pytest.raises(RateLimited):
-        session.admit(Ping(), now=5.0)
-    session.admit(Ping(), now=6.0)
-    with pytest.raises(RateLimited):
-        session.admit(Ping(), now=6.0)
+def test_over_rate_of_frames_is_refused_until_time_passes(session: Session) -> None:
+    assert not any(session.over_rate(1, now=5.0) for _ in range(3))
+    assert session.over_rate(1, now=5.0)
+    assert not session.over_rate(1, now=6.0)
+    assert session.over_rate(1, now=6.0)
 
 
-def test_admit_frames_before_connect_count_too() -> None:
-    """Else the way to a flood is not to connect."""
+def test_over_rate_of_bytes_is_refused_until_time_passes(session: Session) -> None:
+    assert not session.over_rate(100, now=0)
+    assert session.over_rate(1, now=0)
+    assert not session.over_rate(50, now=1.0)
+
+
+def test_over_rate_frames_before_connect_count_too() -> None:
     session = Session(LIMITS, now=0)
-    for _ in range(LIMITS.frame_burst):
-        with pytest.raises(AuthRequired):
-            session.admit(Ping(), now=0)
-    with pytest.raises(RateLimited):
-        session.admit(Ping(), now=0)
+    assert not any(session.over_rate(1, now=0) for _ in range(3))
+    assert session.over_rate(1, now=0)
+
+
+def test_over_rate_sockets_of_a_user_count_together() -> None:
+    sessions = [Session(LIMITS, now=0) for _ in range(3)]
+    for before, session in zip([None, *sessions], sessions, strict=False):
+        session.share_meter(before, now=0)
+    refused = [session.over_rate(1, now=0) for session in sessions for _ in range(2)]
+    assert [error is None for error in refused] == [True, True, True, True, False, False]
+    assert "user" in str(refused[-1])
 
 
 # What it may.

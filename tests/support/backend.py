@@ -14,7 +14,8 @@ from django.db import connections
 from django.test import override_settings
 
 from realtime import link
-from realtime.broker import Broker, Message
+from realtime.broker import Broker
+from realtime.nats_client import Message
 from realtime.runtime import make_history
 
 T = TypeVar("T")
