@@ -9,6 +9,9 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import environ
 
 
 def data_file(directory: Path, name: str) -> Path:
@@ -80,3 +83,28 @@ def published_nats_url(directory: Path, url: str) -> Iterator[None]:
 def derived_key(secret: str, purpose: str) -> str:
     """Return a key for one purpose, so that no two uses share one key."""
     return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).hexdigest()
+
+
+def overrides(prefix: str, defaults: dict[str, Any], env: environ.Env) -> dict[str, Any]:
+    """Return the settings that variables of the form PREFIX_NAME give, each of its default's type.
+
+    Raises:
+        SystemExit: with one sentence when a value is not of that type.
+    """
+    found: dict[str, Any] = {}
+    for name, default in defaults.items():
+        variable = f"{prefix}_{name}"
+        if variable not in env.ENVIRON:
+            continue
+        given = env.ENVIRON[variable]
+        try:
+            if isinstance(default, bool) and given.lower() not in ("true", "false"):
+                # django-environ takes whatever it does not know for false.
+                raise ValueError(given)
+            found[name] = env.get_value(variable, cast=type(default))
+        except ValueError as exc:
+            kind = {bool: "truth value", int: "whole number", float: "number"}[type(default)]
+            raise SystemExit(
+                f"{variable} is {given!r}: give it a {kind}, such as {str(default).lower()}."
+            ) from exc
+    return found

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import environ
 
-from .environment import data_file, derived_key, nats_url, secret_key
+from realtime.conf import DEFAULTS
+
+from .environment import data_file, derived_key, nats_url, overrides, secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -145,6 +147,7 @@ REALTIME = {
     "FORWARDED_HEADER": env.str("FORWARDED_HEADER", ""),
     "STREAM_REPLICAS": env.int("STREAM_REPLICAS", 1),
     "EVENT_LOOP": env.str("EVENT_LOOP", "uvloop"),
+    **overrides("REALTIME", DEFAULTS, env),
 }
 
 ACCOUNTS = {

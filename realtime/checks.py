@@ -50,8 +50,13 @@ POSITIVE = (
     "RING_EVENTS",
     "STREAM_REPLICAS",
 )
-NOT_NEGATIVE = ("MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_ADDRESS", "MAX_CONNECTIONS_PER_USER")
-"""0 is no limit."""
+NOT_NEGATIVE = (
+    "MAX_CONNECTIONS",
+    "MAX_CONNECTIONS_PER_ADDRESS",
+    "MAX_CONNECTIONS_PER_USER",
+    "CANARY_SECONDS",
+)
+"""0 is no limit, or none."""
 
 
 @register(Tags.compatibility)

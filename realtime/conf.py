@@ -69,6 +69,10 @@ DEFAULTS: dict[str, Any] = {
     "USER_FRAME_BURST": 4000,
     "USER_BYTE_RATE": 4 * 1024.0**2,
     "USER_BYTE_BURST": 32 * 1024**2,
+    # Observation
+    "METRICS_TOKEN": "",
+    "CANARY_SECONDS": 10.0,
+    "CANARY_TOPIC": "user.gateway-canary",
     # Process
     "FORWARDED_HEADER": "",
     "DRAIN_SECONDS": 3.0,
@@ -132,6 +136,9 @@ class Settings:
     USER_FRAME_BURST: int
     USER_BYTE_RATE: float
     USER_BYTE_BURST: int
+    METRICS_TOKEN: str
+    CANARY_SECONDS: float
+    CANARY_TOPIC: str
     FORWARDED_HEADER: str
     DRAIN_SECONDS: float
     EVENT_LOOP: Literal["uvloop", "asyncio"]

@@ -116,6 +116,7 @@ class Connection:
         except GatewayError as exc:
             if exc.topic is None and not isinstance(exc, BadTopic):
                 exc.topic = getattr(frame, "topic", None)
+            exc.message_id = exc.message_id or getattr(frame, "message_id", None)
             self._fail(exc, frame_id)
         except Exception:
             self._crashed(frame_id)
@@ -349,6 +350,8 @@ class Connection:
             self._crashed(None)
 
     def _send(self, frame: GatewayFrame) -> None:
+        if isinstance(frame, frames.Error):
+            self._services.metrics.errors[frame.code] += 1
         if not self.closed.done():
             self._socket.write_text(encode_frame(frame))
 

@@ -263,5 +263,6 @@ class Delivery:
                 return
             unacked.tries += 1
             unacked.due = now + self._ack.wait
+            self.feed.metrics.redelivered += 1
             self.socket.write_text(redelivered(unacked.event))
         self._arm()

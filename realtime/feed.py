@@ -111,6 +111,11 @@ class Feed:
         self._flushing = False
         self._reading: dict[tuple[int, int, int], asyncio.Task[Page]] = {}
 
+    @property
+    def metrics(self) -> Metrics:
+        """What this process counts."""
+        return self._shared.metrics
+
     def attach(self, delivery: Delivery) -> None:
         """Make a delivery live; it stands at the chain's last event."""
         # What still waits for this turn's flush was read by the delivery already.

@@ -27,8 +27,14 @@ async def readyz(request: HttpRequest) -> JsonResponse:
         await runtime.broker.flush(timeout=1.0)
     except GatewayError:
         nats = False
-    ready = runtime.started.is_set() and nats and not runtime.draining
-    parts = {"started": runtime.started.is_set(), "nats": nats, "draining": runtime.draining}
+    parts = {
+        "started": runtime.started.is_set(),
+        "nats": nats,
+        "auth": nats and await runtime.authenticator.answers(),
+        "canary": runtime.selfcheck.healthy,
+        "draining": runtime.draining,
+    }
+    ready = all(fine != (name == "draining") for name, fine in parts.items())
     return JsonResponse(
         {"status": "ready" if ready else "unavailable", **parts}, status=200 if ready else 503
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import time
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -25,7 +28,9 @@ from .positions import Positions
 from .protocol.limits import Rates
 from .protocol.session import Limits
 from .protocol.subjects import Subjects
+from .selfcheck import SelfCheck
 from .services import ConnectionOptions, Services
+from .snapshot import Snapshot, resident_bytes, share
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +54,8 @@ def stream_config() -> dict[str, Any]:
         "num_replicas": settings.STREAM_REPLICAS,
         "duplicate_window": int(settings.DEDUP_WINDOW * NANOSECONDS),
         "allow_direct": True,
+        # The canary's events need not stay.
+        "allow_msg_ttl": True,
         "republish": {"src": ">", "dest": f"{Subjects(settings.PREFIX).relay}.>"},
     }
 
@@ -121,6 +128,7 @@ class Runtime:
     def __init__(self) -> None:
         self.subjects = Subjects(settings.PREFIX)
         self.metrics = Metrics()
+        self._began = time.time()
         self.admission = Admission(
             self.metrics,
             total=settings.MAX_CONNECTIONS,
@@ -153,9 +161,12 @@ class Runtime:
         )
         self.connections: dict[str, set[Connection]] = {}
         self.control = Control(self.broker, self.subjects, self.connections)
+        self.authenticator = Authenticator(
+            self.broker, self.subjects.auth, settings.AUTH_TIMEOUT, self.metrics
+        )
         self.services = Services(
             broker=self.broker,
-            authenticator=Authenticator(self.broker, self.subjects.auth, settings.AUTH_TIMEOUT),
+            authenticator=self.authenticator,
             fanout=self.fanout,
             positions=self.positions,
             options=connection_options(),
@@ -165,6 +176,14 @@ class Runtime:
             metrics=self.metrics,
             changes=lambda: self.control.changes,
         )
+        self.selfcheck = SelfCheck(
+            self.broker,
+            self.fanout,
+            self.metrics,
+            topic=f"{settings.CANARY_TOPIC}.{uuid.uuid4().hex[:12]}",
+            every=settings.CANARY_SECONDS,
+            beat=lambda: share(self.snapshot()),
+        )
         self.draining = False
         self.started = asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
@@ -172,13 +191,14 @@ class Runtime:
     async def start(self) -> None:
         """Connect and serve; NATS may come later, sockets are told so until then."""
         if hasattr(self.layer, "on_loss"):
-            self.layer.on_loss.append(self.fanout.check_soon)
+            self.layer.on_loss += [self.fanout.check_soon, self._count_loss]
         self.broker.on_reconnect.append(self.fanout.check_soon)
         self.broker.on_reconnect.append(self.control.reauthorize_all)
         await _until_done(self.fanout.start, "channel layer")
         await self.broker.connect_forever()
         await _until_done(self.control.start, "control")
         info = await _until_done(self.history.open, "stream")
+        self.selfcheck.start()
         self.started.set()
         logger.info(
             "serving sockets stream=%s last=%d bridge=%s layer=%s",
@@ -187,6 +207,30 @@ class Runtime:
             "process" if self.in_process else "worker",
             type(self.layer).__name__,
         )
+
+    def snapshot(self) -> Snapshot:
+        """Return what this process holds and counted."""
+        sessions = [one for mine in self.connections.values() for one in mine]
+        return Snapshot(
+            worker=str(os.getpid()),
+            taken=time.time(),
+            started=self._began,
+            connections=self.admission.open,
+            sessions=len(sessions),
+            users=len(self.connections),
+            subscriptions=sum(len(one.topics) for one in sessions),
+            topics=len(self.fanout.feeds),
+            ring_bytes=self.fanout.ring_bytes,
+            draining=self.draining,
+            nats=self.broker.connected,
+            nats_reconnects=self.broker.reconnects,
+            memory=resident_bytes(),
+            cpu=time.process_time(),
+            metrics=self.metrics,
+        )
+
+    def _count_loss(self) -> None:
+        self.metrics.layer_losses += 1
 
     async def drain(self, seconds: float) -> None:
         """Ask every client to come back a little later, each at its own time.
@@ -205,6 +249,7 @@ class Runtime:
         """End what runs in the background."""
         if self._starting is not None:
             self._starting.cancel()
+        await self.selfcheck.stop()
         await self.fanout.stop()
         await self.positions.flush()
         await self.broker.close()

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from types import FrameType
@@ -19,6 +20,8 @@ from .embedded import die_with
 
 logger = logging.getLogger(__name__)
 
+SNAPSHOTS = "GATEWAY_SNAPSHOTS"
+"""Environment variable with the directory where workers leave what they counted."""
 RESTART_WAIT = 1.0
 """Seconds before a dead worker is replaced, so that a broken one does not spin."""
 GRACE = 10.0
@@ -39,16 +42,18 @@ class Supervisor:
         self._wanted = workers
         self._children: list[subprocess.Popen[bytes]] = []
         self._stopping = False
+        self._snapshots = ""
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT, then end the workers."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        self._children = [self._spawn() for _ in range(self._wanted)]
-        while not self._stopping:
-            self._children = [self._replaced(child) for child in self._children]
-            time.sleep(0.1)
-        self._end()
+        with tempfile.TemporaryDirectory(prefix="gateway-") as self._snapshots:
+            self._children = [self._spawn() for _ in range(self._wanted)]
+            while not self._stopping:
+                self._children = [self._replaced(child) for child in self._children]
+                time.sleep(0.1)
+            self._end()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         # In a group of its own, so that Ctrl-C reaches just this process; the kernel ends it
@@ -57,6 +62,7 @@ class Supervisor:
             self._argv,
             pass_fds=[self._listener.fileno()],
             process_group=0,
+            env={**os.environ, SNAPSHOTS: self._snapshots},
             preexec_fn=partial(die_with, os.getpid(), signal.SIGTERM),
         )
         logger.info("worker started pid=%d", child.pid)

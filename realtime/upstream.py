@@ -79,18 +79,22 @@ class Upstream:
         self._send(frames.Reply(id=frame.id, data=members))
 
     async def _answer(self, frame: frames.Publish, before: asyncio.Task[None] | None) -> None:
+        answer: GatewayFrame
         try:
-            answer = await self._store(frame)
+            answer = acknowledged = await self._store(frame)
+            outcome = acknowledged.status
         except GatewayError as exc:
             exc.topic, exc.message_id = frame.topic, frame.message_id
             answer = error_for(exc, frame.id)
+            outcome = "failed"
         finally:
             self._in_flight.release()
+        self._services.metrics.published[outcome] += 1
         if before is not None:
             await asyncio.wait([before])
         self._send(answer)
 
-    async def _store(self, frame: frames.Publish) -> GatewayFrame:
+    async def _store(self, frame: frames.Publish) -> frames.PublishAck:
         self._session.check_topic("publish", frame.topic)
         payload = bytes(frame.payload)
         self._session.check_payload(payload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -23,7 +24,15 @@ from .support.ports import free_port
 from .support.processes import ManageProcess
 from .support.waiting import until, wait_until
 
-READY = {"status": "ready", "started": True, "nats": True, "draining": False}
+READY = {
+    "status": "ready",
+    "started": True,
+    "nats": True,
+    "auth": True,
+    "canary": True,
+    "draining": False,
+}
+NATS_AWAY = READY | {"status": "unavailable", "nats": False, "auth": False}
 
 
 class Answer(NamedTuple):
@@ -44,6 +53,7 @@ class Web:
         self.process = ManageProcess(
             ["serve", "--port", str(self.port)], env, log=data_dir / "serve.log"
         )
+        self.auth_worker = ManageProcess(["auth_worker"], env, log=data_dir / "auth_worker.log")
 
     def start(self) -> None:
         self.process.start()
@@ -77,6 +87,7 @@ def make_web(
     def make() -> Web:
         web = Web(data_dir, nats_server)
         request.addfinalizer(web.process.kill)
+        request.addfinalizer(web.auth_worker.kill)
         web.start()
         return web
 
@@ -86,6 +97,7 @@ def make_web(
 @pytest.fixture
 def web(make_web: Callable[[], Web]) -> Iterator[Web]:
     web = make_web()
+    web.auth_worker.start()
     web.wait_ready()
     yield web
 
@@ -104,11 +116,20 @@ def test_both_when_serving_say_so_and_are_not_to_be_cached(web: Web) -> None:
 def test_ready_nats_away_is_503_until_it_is_back(web: Web) -> None:
     web.nats.kill()
     away = web.ask("/readyz")
-    assert (away.status, away.body) == (503, READY | {"status": "unavailable", "nats": False})
+    assert (away.status, away.body) == (503, NATS_AWAY)
     assert web.ask("/healthz").status == 200
     web.nats.start()
     web.wait_ready()
     assert web.ask("/readyz").body == READY
+
+
+def test_ready_no_auth_worker_is_503_until_one_answers(make_web: Callable[[], Web]) -> None:
+    web = make_web()
+    wait_until(lambda: web.ask("/readyz").body["started"], 15, what="the start")
+    alone = web.ask("/readyz")
+    assert (alone.status, alone.body) == (503, READY | {"status": "unavailable", "auth": False})
+    web.auth_worker.start()
+    web.wait_ready()
 
 
 def test_ready_nats_frozen_is_503_in_time(web: Web) -> None:
@@ -130,8 +151,9 @@ def test_ready_before_nats_is_503_and_healthy(
     web = make_web()
     early = web.ask("/readyz")
     assert early.status == 503
-    assert early.body == READY | {"status": "unavailable", "started": False, "nats": False}
+    assert early.body == NATS_AWAY | {"started": False}
     nats_server.start()
+    web.auth_worker.start()
     web.wait_ready()
 
 
@@ -146,14 +168,16 @@ async def let_in(broker: Broker) -> None:
 
 
 async def test_ready_draining_is_503_for_who_is_connected_and_refused_for_others(
-    web: Web,
+    make_web: Callable[[], Web],
 ) -> None:
+    web = make_web()
     url = f"ws://127.0.0.1:{web.port}/ws/"
     async with (
         connected(web.nats.url, name="test") as broker,
         TestClient(url, connect=False, read=False) as stuck,
     ):
         await let_in(broker)
+        await asyncio.to_thread(web.wait_ready)
         await stuck.send("connect", token="any")
         assert json.loads(await stuck.recv())["type"] == "ready"
         # It does not answer the close frame, and so keeps the process in its drain.
