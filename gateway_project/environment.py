@@ -108,3 +108,15 @@ def overrides(prefix: str, defaults: dict[str, Any], env: environ.Env) -> dict[s
                 f"{variable} is {given!r}: give it a {kind}, such as {str(default).lower()}."
             ) from exc
     return found
+
+
+def choice(variable: str, choices: tuple[str, ...], env: environ.Env) -> str:
+    """Return what a variable says, the first choice when it says nothing.
+
+    Raises:
+        SystemExit: with one sentence when it is none of the choices.
+    """
+    found = env.str(variable, choices[0])
+    if found not in choices:
+        raise SystemExit(f"{variable} is {found!r}: use {' or '.join(choices)}.")
+    return found

@@ -95,7 +95,7 @@ def test_settings_on_the_page_are_those_of_the_code(heading: str, defaults: dict
 
 def test_environment_variables_on_the_page_are_those_of_the_code() -> None:
     code = "".join(text_of(path) for path in [*python_files(*APPS), ROOT / "manage.py"])
-    read = re.findall(r'(?:env\.\w+|environ\.get|environ\.setdefault)\(\s*"([A-Z_]+)"', code)
+    read = re.findall(r'(?:env\.\w+|environ\.get|environ\.setdefault|choice)\(\s*"([A-Z_]+)"', code)
     assert set(rows(section(CONFIGURATION, "## Environment variables"))) == set(read)
 
 
