@@ -16,7 +16,7 @@ from realtime.broker import Broker, connected
 from realtime.delivery import AckPolicy
 from realtime.embedded import NatsServer
 from realtime.fanout import Fanout
-from realtime.history import History
+from realtime.history import PAGE_EVENTS, History
 from realtime.layers import InProcessChannelLayer
 from realtime.protocol.exceptions import CloseCode, Unavailable
 from realtime.protocol.messages import Event
@@ -297,6 +297,44 @@ async def test_burst_over_the_layers_capacity_is_repaired() -> None:
     await world.fanout.stop()
 
 
+async def test_long_hole_is_delivered_page_by_page() -> None:
+    """Memory holds a page of it, not all; whoever keeps up is served as it is read."""
+    world = World(ring_events=1)
+    await world.fanout.start()
+    socket = FakeSocket()
+    await world.join(socket)
+    world.history.store(count=1_000)
+    gate = world.history.gates["page"] = asyncio.Event()
+    world.fanout.check_soon()
+    await until(lambda: "page" in world.history.asked)
+    # The first page may go; the second one waits.
+    gate.set()
+    world.history.gates["page"] = asyncio.Event()
+    await until(lambda: socket.sequences)
+    assert socket.sequences == list(range(1, PAGE_EVENTS + 1))
+    world.history.gates["page"].set()
+    await until(lambda: len(socket.sequences) == 1_000)
+    assert socket.sequences == list(range(1, 1_001))
+    await world.fanout.stop()
+
+
+async def test_long_hole_fills_no_buffer_of_a_socket_that_is_slower() -> None:
+    world = World(ring_events=1)
+    await world.fanout.start()
+    slow, quick = FakeSocket(), FakeSocket()
+    await world.join(slow)
+    await world.join(quick)
+    slow.writable.clear()
+    world.history.store(count=1_000)
+    world.fanout.check_soon()
+    await until(lambda: len(quick.sequences) == 1_000)
+    assert len(slow.sequences) <= PAGE_EVENTS
+    slow.writable.set()
+    await until(lambda: len(slow.sequences) == 1_000)
+    assert slow.sequences == quick.sequences == list(range(1, 1_001))
+    await world.fanout.stop()
+
+
 # A new stream.
 
 
@@ -471,6 +509,32 @@ async def test_slow_socket_reads_history_at_its_own_pace(world: World) -> None:
     assert len(slow.sequences) == 0
     slow.writable.set()
     await until(lambda: len(slow.sequences) == 1_000)
+
+
+async def test_same_page_for_many_is_read_once(world: World) -> None:
+    """A storm of sockets that come back with the same position is one request to the stream."""
+    world.history.store(count=PAGE_EVENTS)
+    feed = await world.fanout.join(TOPIC)
+    world.history.gates["page"] = asyncio.Event()
+    sockets = [FakeSocket() for _ in range(50)]
+    for socket in sockets:
+        deliver(feed, socket, 0)
+    await turns()
+    world.history.gates["page"].set()
+    await until(lambda: all(len(socket.sequences) == PAGE_EVENTS for socket in sockets))
+    assert world.history.asked.count("page") == 1
+
+
+async def test_same_page_that_fails_is_told_to_each(world: World) -> None:
+    world.history.store(count=3)
+    feed = await world.fanout.join(TOPIC)
+    world.history.failing.add("page")
+    sockets = [FakeSocket() for _ in range(3)]
+    for socket in sockets:
+        deliver(feed, socket, 0)
+    await until(lambda: all(socket.of("error") for socket in sockets))
+    world.history.failing.clear()
+    await until(lambda: all(socket.sequences == [1, 2, 3] for socket in sockets))
 
 
 async def test_ahead_of_the_topic_waits_for_what_follows(world: World) -> None:
