@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Awaitable
 
 from .broker import Broker
 from .metrics import Metrics
+from .nats_client import Message
 from .protocol.exceptions import (
     AuthFailed,
     AuthUnavailable,
@@ -18,6 +21,10 @@ from .protocol.messages import AuthRequest, Identity, encode_message, parse_auth
 
 ANSWERS_AGE = 1.0
 """Seconds for which the word that a backend answers is good."""
+PATIENCE = (0.5, 0.75)
+"""Seconds after which an unanswered question about an open session is put once more."""
+MAX_AGAIN = 256
+"""Questions about open sessions under way at once; the rest wait for those."""
 
 
 class Authenticator:
@@ -34,6 +41,7 @@ class Authenticator:
         self._subject = subject
         self._timeout = timeout
         self._metrics = metrics
+        self._again = asyncio.Semaphore(MAX_AGAIN)
         self._asked = -ANSWERS_AGE
         self._answers = False
 
@@ -44,17 +52,21 @@ class Authenticator:
             AuthFailed: the backend denied it.
             AuthUnavailable: no usable answer: never a pass.
         """
-        began, outcome = time.monotonic(), "unavailable"
-        try:
-            identity = await self._ask(request)
-            outcome = "accepted"
-            return identity
-        except AuthFailed:
-            outcome = "denied"
-            raise
-        finally:
-            self._metrics.auth[outcome] += 1
-            self._metrics.auth_seconds.observe(time.monotonic() - began)
+        return await self._counted(self._ask(request))
+
+    async def authenticate_again(self, request: AuthRequest) -> Identity:
+        """Return who the backend says that an open session now is.
+
+        A change of rules may concern every session at once, so only MAX_AGAIN questions are under
+        way. Workers share the questions at random and one may be frozen, so a question that stays
+        unanswered is put again, to another one perhaps; the first answer counts.
+
+        Raises:
+            AuthFailed: the backend denies it by now.
+            AuthUnavailable: no usable answer: never a pass.
+        """
+        async with self._again:
+            return await self._counted(self._persist(request))
 
     async def answers(self) -> bool:
         """Say whether a backend answers, by asking about nobody; asked once in ANSWERS_AGE."""
@@ -67,16 +79,58 @@ class Authenticator:
                 self._answers = isinstance(exc, AuthFailed)
         return self._answers
 
+    async def _counted(self, answer: Awaitable[Identity]) -> Identity:
+        began, outcome = time.monotonic(), "unavailable"
+        try:
+            identity = await answer
+            outcome = "accepted"
+            return identity
+        except AuthFailed:
+            outcome = "denied"
+            raise
+        finally:
+            self._metrics.auth[outcome] += 1
+            self._metrics.auth_seconds.observe(time.monotonic() - began)
+
     async def _ask(self, request: AuthRequest) -> Identity:
         try:
-            reply = await self._broker.request(
-                self._subject, encode_message(request), timeout=self._timeout
-            )
+            return _identity(await self._request(request, self._timeout))
         except (NoResponder, RequestTimeout, Unavailable) as exc:
-            raise AuthUnavailable(
-                "The backend did not say who you are; come back in a moment."
-            ) from exc
-        answer = parse_auth_reply(reply.data)
-        if isinstance(answer, str):
-            raise AuthFailed(answer)
-        return answer
+            raise _unavailable() from exc
+
+    async def _persist(self, request: AuthRequest) -> Identity:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + self._timeout
+        asked: set[asyncio.Task[Message]] = set()
+        try:
+            for patience in (*PATIENCE, self._timeout):
+                left = ends - loop.time()
+                if left <= 0:
+                    break
+                # They are cancelled together at the end, so none ends by itself before.
+                asked.add(loop.create_task(self._request(request, left + 1)))
+                done, _ = await asyncio.wait(
+                    asked, timeout=min(patience, left), return_when=asyncio.FIRST_COMPLETED
+                )
+                if done:
+                    return _identity(await done.pop())
+            raise _unavailable()
+        except (NoResponder, RequestTimeout, Unavailable) as exc:
+            raise _unavailable() from exc
+        finally:
+            for task in asked:
+                task.cancel()
+
+    async def _request(self, request: AuthRequest, timeout: float) -> Message:
+        return await self._broker.request(self._subject, encode_message(request), timeout=timeout)
+
+
+def _identity(reply: Message) -> Identity:
+    answer = parse_auth_reply(reply.data)
+    if isinstance(answer, str):
+        raise AuthFailed(answer)
+    return answer
+
+
+def _unavailable() -> AuthUnavailable:
+    return AuthUnavailable("The backend did not say who you are; come back in a moment.")

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from msgspec import Struct
@@ -21,7 +20,6 @@ from .delivery import Socket
 from .protocol import frames
 from .protocol.exceptions import (
     AuthFailed,
-    AuthUnavailable,
     BadFrame,
     BadTopic,
     CloseCode,
@@ -31,6 +29,7 @@ from .protocol.frames import GatewayFrame, encode_frame, error_for, parse_frame
 from .protocol.limits import RateLimit
 from .protocol.messages import AuthRequest, Identity
 from .protocol.session import Session, Ticket, sign_ticket
+from .reauthorization import Reauthorization
 from .services import Services
 from .subscriptions import Subscriptions
 from .upstream import Upstream
@@ -39,13 +38,15 @@ logger = logging.getLogger(__name__)
 
 PENALTY = 0.005
 """Seconds that a frame over the limit costs its sender."""
-REAUTHORIZE_TRIES = 3
-"""Times the backend is asked for new rules before the socket has to come back."""
+CONNECT_TRIES = 3
+"""Times the backend is asked about a new socket while its rules keep changing."""
 MAX_TIMER = 86400.0 * 24
 """Longest timer in seconds; some event loops take no longer ones."""
 
 crashes = RateLimit(rate=1.0, burst=5)
 """Tracebacks that may be logged."""
+suspensions = RateLimit(rate=1.0, burst=5)
+"""Suspended sessions that may be logged: a slow backend suspends many at once."""
 running: set[asyncio.Task[None]] = set()
 """Tasks of all connections: the event loop itself holds them weakly."""
 
@@ -77,8 +78,7 @@ class Connection:
         self._subscriptions = Subscriptions(services, self.session, socket, self._send)
         self._upstream = Upstream(services, self.session, self._send, self._spawn)
         self._token: str | None = None
-        self._reauthorizing = False
-        self._asking = asyncio.Lock()
+        self._reauthorization = Reauthorization(self, self._spawn)
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self.id = uuid.uuid4().hex[:12]
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(
@@ -133,6 +133,7 @@ class Connection:
         if not self.closed.done():
             self.closed.set_result(None)
         self._cancel_timer()
+        self._reauthorization.close()
         # What was to be published still is: its tasks end by themselves, within a timeout.
         self._subscriptions.close()
         if self.session.authenticated:
@@ -156,12 +157,44 @@ class Connection:
         """Take a topic away; nothing of it is delivered after this."""
         self._subscriptions.revoke(topic, reason)
 
-    def reauthorize_soon(self, spread: float) -> None:
-        """Ask the backend again within `spread` seconds, so that many do not ask at once."""
-        if not self._reauthorizing:
-            self._reauthorizing = True
-            delay = random.uniform(0, spread)
-            self._loop.call_later(delay, lambda: self._spawn(self._reauthorize()))
+    def reauthorize_soon(self, spread: float, *, urgent: bool = True) -> None:
+        """Ask the backend again within `spread` seconds, so that many do not ask at once.
+
+        Args:
+            urgent: something changed: suspend the session when the answer is overdue.
+        """
+        self._reauthorization.soon(spread, urgent=urgent)
+
+    async def authenticate_again(self) -> Identity:
+        """Return who the backend says it is by now."""
+        return _unexpired(await self._services.authenticator.authenticate_again(self._question()))
+
+    async def become(self, identity: Identity) -> None:
+        """Take new rules and a new expiry; leave what is no longer allowed."""
+        if self.closed.done():
+            return
+        if identity.user_id != self.session.identity.user_id:
+            self.disconnect("another user")
+            return
+        self.session.authenticate(identity)
+        self._expire_at(identity.expires_at)
+        self._subscriptions.revoke_denied()
+        if self.session.suspended and not self._reauthorization.overdue:
+            self.session.suspended = False
+            self._subscriptions.go_on()
+        for feed in await self._subscriptions.join_granted():
+            self._subscriptions.enter_granted(feed)
+
+    def suspend(self) -> None:
+        """Deliver and take nothing until the backend has said what the session still may."""
+        self.session.suspended = True
+        self._subscriptions.pause()
+        if suspensions.allows(self._loop.time()):
+            logger.warning("suspended session=%s user=%s reason=no answer", self.id, self.user_id)
+
+    def send_away(self) -> None:
+        """End the session for now: the backend does not say what it may."""
+        self._socket.close(CloseCode.AUTH_UNAVAILABLE, "the backend does not answer")
 
     async def _handle(self, frame: frames.AnyClientFrame) -> None:
         match frame:
@@ -225,7 +258,7 @@ class Connection:
 
     async def _authenticate_now(self) -> Identity:
         """Return who it is, by an answer that no change of rules or credentials overtook."""
-        for _ in range(REAUTHORIZE_TRIES):
+        for _ in range(CONNECT_TRIES):
             changes = self._services.changes()
             identity = await self._authenticate()
             if changes == self._services.changes():
@@ -235,19 +268,17 @@ class Connection:
         return identity
 
     async def _authenticate(self) -> Identity:
+        return _unexpired(await self._services.authenticator.authenticate(self._question()))
+
+    def _question(self) -> AuthRequest:
         peer = self._peer
-        identity = await self._services.authenticator.authenticate(
-            AuthRequest(
-                token=self._token,
-                session_key=None if self._token is not None else peer.session_key,
-                origin=peer.origin,
-                ip=peer.ip,
-                user_agent=peer.user_agent,
-            )
+        return AuthRequest(
+            token=self._token,
+            session_key=None if self._token is not None else peer.session_key,
+            origin=peer.origin,
+            ip=peer.ip,
+            user_agent=peer.user_agent,
         )
-        if identity.expires_at is not None and identity.expires_at <= time.time():
-            raise AuthFailed("This credential has expired; get a new one.")
-        return identity
 
     def _ready(self, frame_id: str | int | None, subscriptions: list[str]) -> frames.Ready:
         identity, epoch = self.session.identity, self._services.fanout.epoch
@@ -265,7 +296,7 @@ class Connection:
     async def _refresh(self, frame: frames.Refresh) -> None:
         # One question at a time: an older answer must not undo a newer one, nor a question be
         # asked with a token that may be refused.
-        async with self._asking:
+        async with self._reauthorization.asking:
             await self._refresh_token(frame)
 
     async def _refresh_token(self, frame: frames.Refresh) -> None:
@@ -279,37 +310,8 @@ class Connection:
             self._token = before
             self._send(error_for(exc, frame.id))
             return
-        await self._become(identity)
+        await self.become(identity)
         self._send(self._ready(frame.id, sorted(self.topics)))
-
-    async def _reauthorize(self) -> None:
-        async with self._asking:
-            self._reauthorizing = False
-            await self._ask_again()
-
-    async def _ask_again(self) -> None:
-        for attempt in range(REAUTHORIZE_TRIES):
-            try:
-                await self._become(await self._authenticate())
-                return
-            except AuthUnavailable:
-                await asyncio.sleep(0.25 * 2**attempt)
-            except AuthFailed as exc:
-                self.disconnect(exc.message)
-                return
-        # Rules changed and nobody says how: better a reconnect than a leak.
-        self._socket.close(CloseCode.AUTH_UNAVAILABLE, "the backend does not answer")
-
-    async def _become(self, identity: Identity) -> None:
-        """Take new rules and a new expiry; leave what is no longer allowed."""
-        if identity.user_id != self.session.identity.user_id:
-            self.disconnect("another user")
-            return
-        self.session.authenticate(identity)
-        self._expire_at(identity.expires_at)
-        self._subscriptions.revoke_denied()
-        for feed in await self._subscriptions.join_granted():
-            self._subscriptions.enter_granted(feed)
 
     def _too_late(self) -> None:
         self._socket.close(CloseCode.AUTH_DEADLINE, "no 'connect' in time")
@@ -319,15 +321,20 @@ class Connection:
         self._cancel_timer()
         if expires_at is not None:
             left = expires_at - time.time()
-            notice = min(self._options.expiry_notice, left / 2)
-            self._timer = self._loop.call_later(
-                min(left - notice, MAX_TIMER), self._notify_expiry, expires_at
-            )
+            notice = expires_at - min(self._options.expiry_notice, left / 2)
+            self._call_at(notice, lambda: self._notify_expiry(expires_at))
 
     def _notify_expiry(self, expires_at: float) -> None:
         self._send(frames.Expiring(expires_at=expires_at))
-        left = max(expires_at - time.time(), 0.0)
-        self._timer = self._loop.call_later(min(left, MAX_TIMER), self._expire)
+        self._call_at(expires_at, self._expire)
+
+    def _call_at(self, when: float, work: Callable[[], None]) -> None:
+        """Call at a Unix time, by as many timers one after the other as it takes."""
+        left = max(when - time.time(), 0.0)
+        if left > MAX_TIMER:
+            self._timer = self._loop.call_later(MAX_TIMER, self._call_at, when, work)
+        else:
+            self._timer = self._loop.call_later(left, work)
 
     def _expire(self) -> None:
         self._socket.close(CloseCode.TOKEN_EXPIRED, "the token expired")
@@ -364,3 +371,14 @@ class Connection:
         if crashes.allows(self._loop.time()):
             logger.exception("frame failed session=%s user=%s", self.id, self.user_id)
         self._fail(GatewayError("Something went wrong here; it has been logged."), frame_id)
+
+
+def _unexpired(identity: Identity) -> Identity:
+    """Return an identity whose credential is still good, whatever the backend thinks of it.
+
+    Raises:
+        AuthFailed: when its time is over.
+    """
+    if identity.expires_at is not None and identity.expires_at <= time.time():
+        raise AuthFailed("This credential has expired; get a new one.")
+    return identity

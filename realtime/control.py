@@ -82,7 +82,7 @@ class Control:
         everyone = [one for mine in self._connections.values() for one in mine]
         self.changes += 1
         for connection in everyone:
-            connection.reauthorize_soon(len(everyone) * SPREAD_PER_SESSION)
+            connection.reauthorize_soon(len(everyone) * SPREAD_PER_SESSION, urgent=False)
 
     async def _user(self, message: Message) -> None:
         self.changes += 1

@@ -78,6 +78,7 @@ class Delivery:
 
     __slots__ = (
         "_ack",
+        "_paused",
         "_task",
         "_timer",
         "_unacked",
@@ -97,6 +98,7 @@ class Delivery:
         self.durable: str | None = None
         self.on_ack: Callable[[int], None] | None = None
         self._ack = ack
+        self._paused = False
         self._unacked: dict[int, Unacked] = {}
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -119,6 +121,26 @@ class Delivery:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def pause(self) -> None:
+        """Write nothing more until `go_on`: the client may have lost the right to it."""
+        self.feed.flush()
+        if self.feed.serves(self) and self._ack is None:
+            # Live sockets are written to past their delivery, so only here it learns its place.
+            self.position = max(self.position, self.feed.chain.last)
+        self._paused = True
+        self.feed.detach(self)
+        if self._task is not None:
+            self._task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def go_on(self) -> None:
+        """Write what came meanwhile, then go live."""
+        self._paused = False
+        self.start()
+        self._arm()
 
     def reset(self) -> None:
         """Start anew at nothing: the stream was recreated."""
@@ -143,7 +165,8 @@ class Delivery:
     def rewind(self, position: int) -> None:
         """Send again what follows a position (`replay`)."""
         self.feed.detach(self)
-        last = self.position if self._ack is not None else self.feed.chain.last
+        known = self._ack is not None or self._paused
+        last = self.position if known else self.feed.chain.last
         self.position = min(position, last)
         self._restart()
 
@@ -164,7 +187,7 @@ class Delivery:
         if known:
             if self.on_ack is not None:
                 self.on_ack(min(self._unacked, default=self.position + 1) - 1)
-            if not self.feed.serves(self) and not self._catching_up:
+            if not self.feed.serves(self) and not self._catching_up and not self._paused:
                 self.start()
         return bool(known)
 
@@ -189,6 +212,8 @@ class Delivery:
         self._catch_up()
 
     def _catch_up(self) -> None:
+        if self._paused:
+            return
         self._task = asyncio.get_running_loop().create_task(self._follow())
 
     async def _follow(self) -> None:

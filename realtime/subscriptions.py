@@ -76,6 +76,16 @@ class Subscriptions:
             self._drop(topic)
             self._send(frames.Unsubscribed(topic=topic, reason=reason))
 
+    def pause(self) -> None:
+        """Deliver nothing until `go_on`; every topic keeps its place."""
+        for delivery in self._deliveries.values():
+            delivery.pause()
+
+    def go_on(self) -> None:
+        """Deliver again, from where each topic was left."""
+        for delivery in self._deliveries.values():
+            delivery.go_on()
+
     def revoke_denied(self) -> None:
         """Take away what the session's rules no longer allow."""
         rules = self._session.identity.rules
@@ -281,7 +291,10 @@ class Subscriptions:
             )
         self._deliveries[feed.topic] = delivery
         self._session.topics.add(feed.topic)
-        delivery.start(start.events)
+        if self._session.suspended:
+            delivery.pause()
+        else:
+            delivery.start(start.events)
 
     def _subscribed(
         self, feed: Feed, frame_id: str | int | None, *, recovered: bool

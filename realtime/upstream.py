@@ -63,6 +63,8 @@ class Upstream:
         if self._services.fanout.durable(frame.topic):
             limit = frame.limit or DEFAULT_HISTORY
             events = await self._services.fanout.history.latest(frame.topic, limit, frame.before)
+            # Rules may have changed while the stream was read.
+            self._session.check_topic("subscribe", frame.topic)
             size = 0
             for count, event in enumerate(reversed(events)):
                 size += len(event.text)
@@ -76,6 +78,7 @@ class Upstream:
         """Answer with who is subscribed."""
         self._session.check_topic("subscribe", frame.topic)
         members = await self._services.presence(frame.topic)
+        self._session.check_topic("subscribe", frame.topic)
         self._send(frames.Reply(id=frame.id, data=members))
 
     async def _answer(self, frame: frames.Publish, before: asyncio.Task[None] | None) -> None:

@@ -22,6 +22,7 @@ from .exceptions import (
     SessionExpired,
     TooLarge,
     TooManySubscriptions,
+    Unavailable,
 )
 from .frames import Connect
 from .limits import Meter, Rates
@@ -92,16 +93,18 @@ class Session:
     """What a socket is and holds: nobody before `connect`, then one user until it closes.
 
     Attributes:
+        suspended: what it may is being asked and unknown until then: it may nothing.
         user_meter: shared with the other sessions of the user in this process.
     """
 
-    __slots__ = ("_identity", "_limits", "_meter", "topics", "user_meter")
+    __slots__ = ("_identity", "_limits", "_meter", "suspended", "topics", "user_meter")
 
     def __init__(self, limits: Limits, *, now: float) -> None:
         self._limits = limits
         self._identity: Identity | None = None
         self._meter = Meter(limits.rates, "This socket", now=now)
         self.user_meter: Meter | None = None
+        self.suspended = False
         self.topics: set[str] = set()
 
     @property
@@ -154,10 +157,13 @@ class Session:
 
         Raises:
             BadTopic: malformed or not open to clients.
+            Unavailable: what the session may is being asked.
             AclDenied: no rule allows it, or one denies it.
         """
         limits = self._limits
         parse_topic(topic, limits.request_topics if action == "request" else limits.open_topics)
+        if self.suspended:
+            raise Unavailable("What you may do is being checked; try again in a moment.")
         self.identity.rules.require(action, topic)
 
     def check_room(self) -> None:

@@ -30,6 +30,7 @@ FLOOR_2 = {
     "layers",
     "metrics",
     "positions",
+    "reauthorization",
     "repair",
     "selfcheck",
     "services",

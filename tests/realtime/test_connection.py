@@ -53,6 +53,9 @@ class Backend:
             raise self.answer
         return self.answer
 
+    async def authenticate_again(self, request: AuthRequest) -> Identity:
+        return await self.authenticate(request)
+
 
 def identity(
     *rules: Rule,
@@ -456,6 +459,22 @@ async def test_expired_already_is_refused(backend: Backend, client: Client, left
     assert [frame["code"] for frame in client.socket.of("error")] == ["AUTH_FAILED"]
     assert client.socket.closed is not None
     assert client.socket.closed[0] == CloseCode.AUTH_FAILED
+
+
+async def test_expiry_beyond_the_longest_timer_holds(
+    world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("realtime.connection.MAX_TIMER", 0.02)
+    expires_at = time.time() + 0.3
+    backend.answer = identity(ALLOW, expires_at=expires_at)
+    client = Client(world, backend, expiry_notice=0.1)
+    await client.connect()
+    await until(lambda: client.socket.of("expiring"))
+    assert time.time() >= expires_at - 0.1
+    assert client.socket.closed is None
+    await until(lambda: client.socket.closed is not None)
+    assert time.time() >= expires_at
+    assert client.socket.closed == (CloseCode.TOKEN_EXPIRED, "the token expired")
 
 
 @pytest.mark.parametrize("expires_at", [1e12, 1e18, 1e300])
