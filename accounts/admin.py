@@ -1,24 +1,28 @@
-"""Django admin: access rules, the page that checks them, and API tokens."""
+"""Django admin: rules, the page that checks them, API tokens, the audit log, and users."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 from realtime.conf import settings
-from realtime.protocol.exceptions import BadTopic
+from realtime.protocol.exceptions import BadTopic, GatewayError
 
 from .access import AccessAnswer, check_access
 from .forms import CheckAccessForm
-from .models import AccessRule, ApiToken
+from .kick import kick
+from .models import AccessRule, ApiToken, AuditEntry
 
 
 class WhoFilter(admin.SimpleListFilter):
@@ -129,6 +133,12 @@ class ApiTokenAdmin(admin.ModelAdmin):
         fields = ["created_at", "last_used_at"]
         return fields if obj is None else ["user", *fields]
 
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Offer superusers to superusers only: who holds a key is taken for its user."""
+        if db_field.name == "user" and not request.user.is_superuser:
+            kwargs["queryset"] = get_user_model()._default_manager.filter(is_superuser=False)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
     def save_model(
         self, request: HttpRequest, obj: ApiToken, form: ModelForm, change: bool
     ) -> None:
@@ -140,3 +150,70 @@ class ApiTokenAdmin(admin.ModelAdmin):
                 request,
                 format_html("Copy the key now, it is not shown again: <code>{}</code>", key),
             )
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(admin.ModelAdmin):
+    """Who changed what; to be read, by whoever may view it."""
+
+    list_display = ("at", "actor", "change", "kind", "subject", "differences", "source")
+    list_filter = ("kind", "change")
+    date_hierarchy = "at"
+    search_fields = ("actor", "subject", "source")
+    search_help_text = "Search by who did it, by what it is about, or by page or command."
+    fields = (
+        *("at", "actor", "actor_id", "source", "kind", "change"),
+        *("subject", "subject_id", "differences"),
+    )
+    readonly_fields = ("differences",)
+
+    @admin.display(description="before → after")
+    def differences(self, entry: AuditEntry) -> SafeString:
+        """What changed, a line each."""
+        return format_html_join(
+            "",
+            "<div>{}: {} → {}</div>",
+            ((name, _shown(before), _shown(after)) for name, before, after in entry.differences()),
+        )
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody writes it by hand."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: AuditEntry | None = None) -> bool:
+        """Nobody changes it."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: AuditEntry | None = None) -> bool:
+        """Nobody deletes of it."""
+        return False
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(value) or "(none)"
+    return "-" if value in (None, "") else str(value)
+
+
+class UserAdmin(DjangoUserAdmin):
+    """Django's, with an action that closes the sockets of the chosen users."""
+
+    actions = ("disconnect",)
+
+    @admin.action(description="Disconnect selected users", permissions=["change"])
+    def disconnect(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Close the sockets of these users on every gateway."""
+        done = 0
+        try:
+            for user in queryset:
+                kick(user, "disconnected by an administrator")
+                done += 1
+        except GatewayError as exc:
+            self.message_user(request, exc.message, messages.ERROR)
+        if done:
+            told = f"Every gateway was told to close the sockets of {done} user(s)."
+            self.message_user(request, told, messages.SUCCESS)
+
+
+admin.site.unregister(get_user_model())
+admin.site.register(get_user_model(), UserAdmin)

@@ -11,8 +11,8 @@ class AccountsConfig(AppConfig):
     verbose_name = "Accounts and access"
 
     def ready(self) -> None:
-        """Register the system checks and the signals."""
-        from . import signals  # noqa: F401
+        """Register the system checks, the signals and the audit log."""
+        from . import recording, signals  # noqa: F401
         from .checks import check_settings
 
         register(check_settings)

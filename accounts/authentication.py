@@ -28,7 +28,7 @@ from realtime.protocol.subjects import USER_ID
 
 from .conf import settings
 from .models import KEY_PREFIX, AccessRule, ApiToken
-from .tokens import EXPIRED_TOKEN, INVALID_TOKEN, verify_jwt
+from .tokens import EXPIRED_TOKEN, INVALID_TOKEN, bound_to, verify_jwt
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -50,10 +50,11 @@ class Verified(NamedTuple):
 
 
 class Claims(NamedTuple):
-    """The primary key that a good token names, and when the token ends."""
+    """The primary key that a good token names, when it ends, and the password it hangs on."""
 
     user_id: Any
     expires_at: float | None
+    credential: str | None
 
 
 def authenticate(request: AuthRequest) -> AuthReply:
@@ -120,7 +121,7 @@ def _settled(
 ) -> Verified | AuthFailed:
     try:
         if isinstance(claimed, Claims):
-            return _active(users.get(claimed.user_id), claimed.expires_at)
+            return _active(users.get(claimed.user_id), claimed)
         return verify(request) if claimed is None else claimed
     except AuthFailed as exc:
         return exc
@@ -153,24 +154,24 @@ def _is_jwt(token: str) -> bool:
 
 
 def _verify_jwt(token: str) -> Verified:
-    user_id, expires_at = _claimed(token)
-    user = get_user_model()._default_manager.filter(pk=user_id).first()
-    return _active(user, expires_at)
+    claimed = _claimed(token)
+    user = get_user_model()._default_manager.filter(pk=claimed.user_id).first()
+    return _active(user, claimed)
 
 
 def _claimed(token: str) -> Claims:
     verified = verify_jwt(token)
     try:
         user_id = get_user_model()._meta.pk.to_python(verified.user_id)
-        return Claims(user_id, verified.expires_at)
+        return Claims(user_id, verified.expires_at, verified.credential)
     except ValidationError as exc:
         raise AuthFailed(INVALID_TOKEN) from exc
 
 
-def _active(user: User | None, expires_at: float | None) -> Verified:
-    if user is None or not user.is_active:
+def _active(user: User | None, claimed: Claims) -> Verified:
+    if user is None or not user.is_active or not bound_to(claimed.credential, user):
         raise AuthFailed(INVALID_TOKEN)
-    return Verified(user, expires_at)
+    return Verified(user, claimed.expires_at)
 
 
 def _verify_api_token(key: str) -> Verified:

@@ -1,4 +1,4 @@
-"""What administrators keep here: access rules, and API tokens."""
+"""What administrators keep here: access rules, and API tokens; and the log of their changes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ from realtime.protocol import rules
 from realtime.protocol.exceptions import BadTopic
 from realtime.protocol.subjects import MAX_TOPIC_BYTES, parse_pattern
 
+from .audit import AuditEntry
+from .changes import Observed, ObservedQuerySet, observed
+
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+__all__ = ["AccessRule", "ApiToken", "AuditEntry"]
 
 KEY_PREFIX = "rt_"
 """What every API key begins with, so that it is told from a JWT and found in leaks."""
@@ -55,7 +60,7 @@ class Action(models.TextChoices):
     REQUEST = "request"
 
 
-class AccessRuleManager(models.Manager["AccessRule"]):
+class AccessRuleManager(models.Manager.from_queryset(ObservedQuerySet)):  # type: ignore[misc]
     """Finds the rules that concern a user."""
 
     def for_user(self, user: User) -> models.QuerySet[AccessRule]:
@@ -90,7 +95,8 @@ class AccessRuleManager(models.Manager["AccessRule"]):
         }
 
 
-class AccessRule(models.Model):
+@observed
+class AccessRule(Observed):
     """One rule: for everyone, a group or a user; what; and where.
 
     It goes with the user or group it is for. Were those set to null instead, a rule for one
@@ -161,7 +167,7 @@ class AccessRule(models.Model):
         )
 
 
-class ApiTokenManager(models.Manager["ApiToken"]):
+class ApiTokenManager(models.Manager.from_queryset(ObservedQuerySet)):  # type: ignore[misc]
     """Makes tokens and finds them by their key."""
 
     def create_token(
@@ -183,8 +189,12 @@ class ApiTokenManager(models.Manager["ApiToken"]):
         return self.select_related("user").filter(digest=digest_of(key)).first()
 
 
-class ApiToken(models.Model):
+@observed
+class ApiToken(Observed):
     """A key for a program that acts as a user. Only its digest is stored."""
+
+    # Written at every use, or nearly.
+    UNOBSERVED = frozenset({"last_used_at"})
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens"

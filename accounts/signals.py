@@ -14,11 +14,12 @@ from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.auth.models import Group
 from django.contrib.sessions.models import Session
 from django.db import transaction
-from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
 from django.dispatch import receiver
 
 from realtime import commands
 
+from .changes import changed
 from .models import AccessRule, ApiToken
 
 User = get_user_model()
@@ -28,34 +29,18 @@ MANY = 1000
 """Users named one by one; beyond that everyone is asked about, which the gateways spread."""
 
 
-@receiver(pre_save, sender=AccessRule)
-def rule_saving(instance: AccessRule, **kwargs: Any) -> None:
-    """Remember whose rule it was; they are told once the row is written."""
-    instance._before = AccessRule.objects.filter(pk=instance.pk).first()
-
-
-@receiver(post_save, sender=AccessRule)
-def rule_saved(instance: AccessRule, **kwargs: Any) -> None:
+@receiver(changed, sender=AccessRule)
+def rule_changed(before: AccessRule | None, after: AccessRule | None, **kwargs: Any) -> None:
     """Tell whose rule it is, and whose it was."""
-    before = instance.__dict__.pop("_before", None)
-    if before is not None and (before.user_id, before.group_id) != (
-        instance.user_id,
-        instance.group_id,
-    ):
-        rule_changed(before)
-    rule_changed(instance)
-
-
-# Before it is deleted: it may go with its group, and then nobody is in that any more.
-@receiver(pre_delete, sender=AccessRule)
-def rule_changed(instance: AccessRule, **kwargs: Any) -> None:
-    """Tell whose rules changed."""
-    if instance.user_id is not None:
-        _rules_changed([instance.user_id])
-    elif instance.group_id is not None:
-        _rules_changed(_members([instance.group_id]))
-    else:
-        _rules_changed(None)
+    for user_id, group_id in {
+        (rule.user_id, rule.group_id): None for rule in (before, after) if rule is not None
+    }:
+        if user_id is not None:
+            _rules_changed([user_id])
+        elif group_id is not None:
+            _rules_changed(_members([group_id]))
+        else:
+            _rules_changed(None)
 
 
 @receiver(pre_delete, sender=Group)
@@ -91,11 +76,11 @@ def user_deleted(instance: Any, **kwargs: Any) -> None:
     _reauthorize(instance.pk)
 
 
-@receiver([post_save, post_delete], sender=ApiToken)
-def token_changed(instance: ApiToken, created: bool = False, **kwargs: Any) -> None:
+@receiver(changed, sender=ApiToken)
+def token_changed(before: ApiToken | None, **kwargs: Any) -> None:
     """Have the owner's sockets looked at again: the token may be disabled."""
-    if not created:
-        _reauthorize(instance.user_id)
+    if before is not None:
+        _reauthorize(before.user_id)
 
 
 @receiver(post_delete, sender=Session)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 import jwt
+from django.utils.crypto import constant_time_compare
 from msgspec import Struct
 
 from realtime.protocol.exceptions import AuthFailed
@@ -21,6 +23,9 @@ logger = logging.getLogger(__name__)
 USER_CLAIMS = ("sub", "userId", "id")
 """Where the user id is looked for; the first one present counts."""
 
+CREDENTIAL_CLAIM = "cred"
+"""Binds a token made here to the password that its user had then; others' tokens have none."""
+
 INVALID_TOKEN = "The token is not valid."
 EXPIRED_TOKEN = "The token has expired: get a new one."
 
@@ -30,6 +35,7 @@ class VerifiedToken(Struct, frozen=True):
 
     user_id: str | int
     expires_at: float | None
+    credential: str | None
 
 
 def issue_jwt(user: User, lifetime: float | None = None) -> str:
@@ -42,9 +48,11 @@ def issue_jwt(user: User, lifetime: float | None = None) -> str:
         ValueError: when JWT_KEY can only verify, as a public key can.
     """
     now = int(time.time())
+    credential = _credential(user.get_session_auth_hash())
     if lifetime is None:
         lifetime = settings.JWT_LIFETIME
     claims: dict[str, Any] = {"sub": str(user.pk), "iat": now, "exp": now + int(lifetime)}
+    claims[CREDENTIAL_CLAIM] = credential
     if settings.JWT_ISSUER:
         claims["iss"] = settings.JWT_ISSUER
     if settings.JWT_AUDIENCE:
@@ -89,7 +97,23 @@ def verify_jwt(token: str) -> VerifiedToken:
     except jwt.InvalidTokenError as exc:
         logger.debug("jwt denied error=%s", type(exc).__name__)
         raise AuthFailed(INVALID_TOKEN) from exc
-    return VerifiedToken(_user_id(claims), _expires_at(claims))
+    credential = claims.get(CREDENTIAL_CLAIM)
+    if not isinstance(credential, str | None):
+        raise AuthFailed(INVALID_TOKEN)
+    return VerifiedToken(_user_id(claims), _expires_at(claims), credential)
+
+
+def bound_to(credential: str | None, user: User) -> bool:
+    """Say whether a token's credential claim fits the user's password of now."""
+    if credential is None:
+        return True
+    hashes = (user.get_session_auth_hash(), *user.get_session_auth_fallback_hash())
+    return any(constant_time_compare(credential, _credential(good)) for good in hashes)
+
+
+def _credential(session_hash: str) -> str:
+    # Keyed already, by SECRET_KEY; hashed once more, for it must not be what a session carries.
+    return hashlib.sha256(session_hash.encode()).hexdigest()[:32]
 
 
 def _algorithms() -> list[str]:

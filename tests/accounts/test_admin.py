@@ -234,3 +234,17 @@ def test_token_form_changed_keeps_key_and_user(
         before,
     )
     assert "rt_" not in page.content.decode()
+
+
+@pytest.mark.parametrize(("superuser", "allowed"), [(True, True), (False, False)])
+def test_token_form_offers_superusers_to_superusers_only(
+    client: Client, alice: User, bob: User, superuser: bool, allowed: bool
+) -> None:
+    """Who holds a key is taken for its user."""
+    User.objects.filter(pk=alice.pk).update(is_staff=True, is_superuser=superuser)
+    User.objects.filter(pk=bob.pk).update(is_superuser=True)
+    alice.user_permissions.add(Permission.objects.get(codename="add_apitoken"))
+    client.force_login(alice)
+    form = {"user": bob.pk, "name": "mine now", "enabled": "on"}
+    client.post(reverse("admin:accounts_apitoken_add"), form)
+    assert ApiToken.objects.filter(user=bob).exists() is allowed

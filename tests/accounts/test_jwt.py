@@ -68,6 +68,34 @@ def test_jwt_issued_passes(alice: User) -> None:
     assert ask(issue_jwt(alice)).user_id == str(alice.pk)
 
 
+def test_jwt_issued_before_the_password_changed_is_denied(alice: User) -> None:
+    token = issue_jwt(alice)
+    alice.set_password("another one")
+    alice.save()
+    assert_denied(ask(token))
+    assert ask(issue_jwt(alice)).success
+
+
+def test_jwt_issued_under_a_key_that_is_a_fallback_now_passes(
+    alice: User, settings: Settings
+) -> None:
+    token = issue_jwt(alice)
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new" * 20, [settings.SECRET_KEY]
+    assert ask(token).success
+
+
+def test_jwt_of_another_issuer_does_not_hang_on_the_password(alice: User) -> None:
+    token = token_for(alice)
+    alice.set_password("another one")
+    alice.save()
+    assert ask(token).success
+
+
+@pytest.mark.parametrize("claim", ["", "\u00e9", "0" * 32, 7, True, [], {}])
+def test_jwt_with_another_password_claim_is_denied(alice: User, claim: Any) -> None:
+    assert_denied(ask(token_for(alice, cred=claim)))
+
+
 @pytest.mark.parametrize("setting", [["HS256"], ["HS256", "none"], ["none", "None"]])
 @pytest.mark.parametrize("name", ["none", "None", "NONE"])
 def test_jwt_alg_none_whatever_the_setting_is_denied(

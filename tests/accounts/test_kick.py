@@ -1,4 +1,4 @@
-"""`manage.py kick`: what it tells the gateways, and what it says."""
+"""Kicking, by command and in admin: what the gateways are told, and what is written down."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
 from pytest_django import Settings
 
+from accounts.audit import AuditEntry
 from realtime import link
 from realtime.embedded import NatsServer
 from realtime.nats_client import Message
@@ -58,6 +61,11 @@ def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return run
 
 
+def recorded() -> list[tuple[str, str, str]]:
+    kicks = AuditEntry.objects.filter(change="disconnected").order_by("pk")
+    return [(one.actor, one.source, one.subject) for one in kicks]
+
+
 def disconnect(user: User, reason: str | None) -> tuple[str, object]:
     body = {"action": "disconnect", "topic": None, "reason": reason}
     return f"gateway.control.user.{user.pk}", body
@@ -71,6 +79,16 @@ def test_kick_by_name_or_id_tells_every_gateway(
     line = said(str(getattr(alice, attribute)), "--reason", "too loud")
     assert line == "Told every gateway to close the sockets of alice.\n"
     assert ear.heard() == [disconnect(alice, "too loud")]
+
+
+def test_kick_is_written_down(
+    alice: User, said: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["manage.py", "kick", "alice"])
+    monkeypatch.setenv("LOGNAME", "operator")
+    said("alice", "--reason", "too loud")
+    assert recorded() == [("operator", "manage.py kick", "alice")]
+    assert AuditEntry.objects.get(change="disconnected").after == {"reason": "too loud"}
 
 
 def test_kick_without_a_reason_gives_none(alice: User, said: Callable[..., str]) -> None:
@@ -99,6 +117,7 @@ def test_kick_without_nats_is_one_sentence(
     with pytest.raises(CommandError, match=rf"^NATS is not reachable at {nats.url}: .*\.$"):
         call_command("kick", "alice")
     assert capsys.readouterr().out == ""
+    assert recorded() == []
 
 
 def test_kick_nats_gone_since_the_last_one_is_one_sentence(
@@ -108,3 +127,40 @@ def test_kick_nats_gone_since_the_last_one_is_one_sentence(
     nats.kill()
     with pytest.raises(CommandError, match=r"^NATS .*\.$"):
         call_command("kick", "alice")
+
+
+USERS = "admin:auth_user_changelist"
+
+
+def choose(client: Client, *users: User) -> str:
+    """Choose the action for users in admin, and return the page that follows."""
+    form = {"action": "disconnect", "_selected_action": [user.pk for user in users]}
+    return client.post(reverse(USERS), form, follow=True).content.decode()
+
+
+def test_admin_action_tells_every_gateway_and_is_written_down(
+    admin_client: Client, alice: User
+) -> None:
+    ear = Ear()
+    page = choose(admin_client, alice)
+    assert "close the sockets of 1 user(s)" in page
+    assert ear.heard() == [disconnect(alice, "disconnected by an administrator")]
+    assert recorded() == [("admin", f"POST {USERS}", "alice")]
+
+
+def test_admin_action_needs_the_permission_to_change_users(client: Client, alice: User) -> None:
+    User.objects.filter(pk=alice.pk).update(is_staff=True)
+    alice.user_permissions.add(Permission.objects.get(codename="view_user"))
+    client.force_login(alice)
+    assert "Disconnect" not in choose(client, alice)
+    assert recorded() == []
+
+
+def test_admin_action_without_nats_says_so(
+    admin_client: Client, alice: User, nats: NatsServer
+) -> None:
+    nats.kill()
+    page = choose(admin_client, alice)
+    assert "NATS is not reachable" in page
+    assert "sockets of" not in page
+    assert recorded() == []

@@ -166,6 +166,18 @@ CHANGES: dict[str, tuple[Change, Callable[[World], list[Told]]]] = {
         lambda w: AccessRule.objects.filter(pk=w.rule.pk).delete(),
         lambda w: [w.acl(w.ann)],
     ),
+    "rules changed in bulk": (
+        lambda w: AccessRule.objects.filter(pk=w.rule.pk).update(enabled=False),
+        lambda w: [w.acl(w.ann)],
+    ),
+    "rules created in bulk": (
+        lambda w: AccessRule.objects.bulk_create([AccessRule(user=w.bea, topic="room.9")]),
+        lambda w: [w.acl(w.bea)],
+    ),
+    "API tokens disabled in bulk": (
+        lambda w: ApiToken.objects.filter(pk=w.token.pk).update(enabled=False),
+        lambda w: [w.reauthorize(w.ann)],
+    ),
     "rule of a group created": (
         lambda w: AccessRule.objects.create(group=w.team, topic="room.9"),
         lambda w: [w.acl(w.ann)],

@@ -435,22 +435,25 @@ async def test_user_gone_closes_every_socket_of_theirs_only(
         await again.expect_close(4500)
 
 
-async def test_password_changed_closes_the_cookies_socket_and_leaves_the_tokens(
+async def test_password_changed_closes_all_sockets_but_those_of_api_tokens(
     site: Gateway, person: Person, room: str
 ) -> None:
     await in_thread(person.allow, room)
     browser = await in_thread(Browser, person.user)
+    _, key = await in_thread(ApiToken.objects.create_token, person.user, "program")
     async with (
         site.client(person.token) as app,
         browser.socket(site) as page,
+        site.client(key) as program,
         questions(site.nats_url) as asked,
     ):
-        await app.subscribe(room)
+        await program.subscribe(room)
         # Sessions hang on the hash, whatever it is.
         await in_thread(lambda: changed(person.user, password="another"))
-        await page.expect_close(4502, EFFECT)
-        await until(lambda: asked.answered == 2, what="both sockets asked about")
-        await stays_open(app, room)
+        for client in (app, page):
+            await client.expect_close(4502, EFFECT)
+        await until(lambda: asked.answered == 3, what="all three sockets asked about")
+        await stays_open(program, room)
 
 
 async def test_logout_closes_the_sockets_of_that_browser_only(

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from accounts.kick import kick
 from accounts.management.users import any_user
-from realtime.commands import disconnect
 from realtime.protocol.exceptions import GatewayError
 
 
@@ -29,7 +29,7 @@ class Command(BaseCommand):
         """
         user = any_user(options["user"])
         try:
-            disconnect(user.pk, options["reason"])
+            kick(user, options["reason"])
         except GatewayError as exc:
             raise CommandError(str(exc)) from exc
         self.stdout.write(f"Told every gateway to close the sockets of {user.get_username()}.")
