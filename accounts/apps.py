@@ -1,7 +1,7 @@
 """The Django app `accounts`."""
 
 from django.apps import AppConfig
-from django.core.checks import register
+from django.core.checks import Tags, register
 
 
 class AccountsConfig(AppConfig):
@@ -13,6 +13,7 @@ class AccountsConfig(AppConfig):
     def ready(self) -> None:
         """Register the system checks, the signals and the audit log."""
         from . import recording, signals  # noqa: F401
-        from .checks import check_settings
+        from .checks import check_deployment, check_settings
 
         register(check_settings)
+        register(check_deployment, Tags.security, deploy=True)

@@ -12,11 +12,12 @@ _SECRET = re.compile(r"^(\w+_(?:KEY|PASSWORD))=$", re.MULTILINE)
 
 
 def fill(example: str) -> str:
-    """Return `example` with its secrets filled in, 192 random bits each.
+    """Return `example` with its secrets filled in, 200 random bits each.
 
-    A letter comes first, because nats-server reads a value that looks like a number as one.
+    A letter comes first, because nats-server reads a value that looks like a number as one. In
+    all it is 51 characters: Django warns of a SECRET_KEY below 50.
     """
-    return _SECRET.sub(lambda match: f"{match[1]}=s{secrets.token_hex(24)}", example)
+    return _SECRET.sub(lambda match: f"{match[1]}=s{secrets.token_hex(25)}", example)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ work with nothing set; compose and deploy/ set the rest. docs/configuration.md l
 from __future__ import annotations
 
 import contextlib
+from datetime import timedelta
 from pathlib import Path
 
 import environ
@@ -36,6 +37,7 @@ INSTALLED_APPS = [
     "accounts",
     "gateway_project",
     "channels",
+    "axes",
     "rest_framework",
     "drf_spectacular",
 ]
@@ -51,6 +53,7 @@ MIDDLEWARE = [
     "accounts.middleware.audit_middleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "gateway_project.urls"
@@ -110,6 +113,18 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",  # first: it says no after too many failures
+    "django.contrib.auth.backends.ModelBackend",
+]
+# Of one username from one address, so that nobody can lock somebody else out.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = env.int("LOGIN_FAILURES", 10)
+AXES_COOLOFF_TIME = timedelta(seconds=env.float("LOGIN_COOLOFF", 900.0))
+AXES_RESET_ON_SUCCESS = True
+AXES_DISABLE_ACCESS_LOG = True
+AXES_LOCKOUT_TEMPLATE = "registration/locked.html"
+AXES_VERBOSE = False
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "notifications"
 LOGOUT_REDIRECT_URL = "login"
@@ -134,7 +149,12 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 3600)
-    SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", False)
+    SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", True)
+    # Asked from inside, past the proxy that ends TLS.
+    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
+# Whether HSTS holds for all subdomains and goes into browsers' lists is for the owner of the
+# domain to say, not for one site under it.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}
 SPECTACULAR_SETTINGS = {"TITLE": "Realtime gateway", "VERSION": "0.1.0"}

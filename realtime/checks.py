@@ -19,6 +19,10 @@ from .protocol.exceptions import BadTopic
 from .protocol.origins import parse_origin
 from .protocol.subjects import is_token, overlaps, parse_pattern
 
+IN_PROCESS_LAYERS = frozenset(
+    {"realtime.layers.InProcessChannelLayer", "channels.layers.InMemoryChannelLayer"}
+)
+LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 RESERVED = frozenset({"gateway", "_INBOX"})
 POSITIVE = (
     "NATS_CONNECT_TIMEOUT",
@@ -110,11 +114,13 @@ def check_bridge(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         ]
     backend = django_settings.CHANNEL_LAYERS.get("default", {}).get("BACKEND", "")
-    if settings.BRIDGE == "worker" and backend == "realtime.layers.InProcessChannelLayer":
+    own = backend == "realtime.layers.InProcessChannelLayer"
+    workers = settings.BRIDGE == "worker" or (settings.BRIDGE == "auto" and not own)
+    if workers and backend in IN_PROCESS_LAYERS:
         return [
             Error(
                 "Bridges run as workers, but the channel layer stays within one process.",
-                hint="Set REDIS_URL, or leave REALTIME['BRIDGE'] at 'auto'.",
+                hint="Set REDIS_URL, or set REALTIME['BRIDGE'] to 'process'.",
                 id="realtime.E006",
             )
         ]
@@ -125,17 +131,43 @@ def check_bridge(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 def check_deploy(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Check what matters in production."""
     found: list[CheckMessage] = []
-    if len(settings.SESSION_KEY) < 32:
+    if len(settings.SESSION_KEY) < 32 or len(set(settings.SESSION_KEY)) < 5:
         found.append(
             Warning(
-                "REALTIME['SESSION_KEY'] is short: who guesses it can forge a sessionId.",
-                hint="Use 32 characters or more, the same in every web process.",
+                "REALTIME['SESSION_KEY'] is weak: who guesses it can forge a sessionId.",
+                hint="Use 32 random characters or more, the same in every web process.",
                 id="realtime.W002",
             )
         )
     if apps.is_installed("daphne") and settings.EVENT_LOOP != "uvloop":
         found.append(
             Warning("EVENT_LOOP is not uvloop: deliveries take longer.", id="realtime.W003")
+        )
+    return [*found, *_check_exposure()]
+
+
+def _check_exposure() -> list[CheckMessage]:
+    """Check which pages may open sockets on a visitor's cookie."""
+    found: list[CheckMessage] = []
+    for origin in settings.ALLOWED_ORIGINS:
+        parsed = parse_origin(origin)
+        if parsed is not None and parsed[0] == "http" and parsed[1] not in LOCAL:
+            found.append(
+                Warning(
+                    f"REALTIME['ALLOWED_ORIGINS'] has {origin!r}, a site without TLS: who is on"
+                    " its network can open sockets as its visitors.",
+                    hint="Serve that site over https, and list it so.",
+                    id="realtime.W004",
+                )
+            )
+    if "*" in django_settings.ALLOWED_HOSTS:
+        found.append(
+            Warning(
+                "ALLOWED_HOSTS accepts any name, and pages of the name that was asked for may open"
+                " sockets on a visitor's cookie: by DNS rebinding any site's can.",
+                hint="List the names under which browsers reach this site.",
+                id="realtime.W005",
+            )
         )
     return found
 

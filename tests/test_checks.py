@@ -17,7 +17,12 @@ from realtime.layers import InProcessChannelLayer
 
 from .support.processes import manage
 
+# Some checks of deployment look at the database.
+pytestmark = pytest.mark.django_db
+
 IN_PROCESS = f"{InProcessChannelLayer.__module__}.{InProcessChannelLayer.__qualname__}"
+IN_MEMORY = "channels.layers.InMemoryChannelLayer"
+GOOD_KEY = "0123456789abcdef" * 2
 REDIS = "realtime.layers.RedisChannelLayer"
 
 
@@ -84,9 +89,11 @@ NOT_NUMBERS = [0, -1, "5", None, True, float("nan")]
         ({"ALLOWED_ORIGINS": ["*"]}, ["realtime.E007"]),
         ({"ALLOWED_ORIGINS": ["null"]}, ["realtime.E007"]),
         ({"ALLOWED_ORIGINS": ["https://[::1"]}, ["realtime.E007"]),
-        ({"SESSION_KEY": "k" * 31}, ["realtime.W002"]),
+        ({"SESSION_KEY": GOOD_KEY[:31]}, ["realtime.W002"]),
+        ({"SESSION_KEY": "abcd" * 20}, ["realtime.W002"]),
         ({"SESSION_KEY": ""}, ["realtime.W002"]),
         ({"EVENT_LOOP": "asyncio"}, ["realtime.W003"]),
+        ({"ALLOWED_ORIGINS": ["https://a.example", "http://b.example"]}, ["realtime.W004"]),
     ],
     ids=str,
 )
@@ -120,8 +127,10 @@ def test_checks_of_a_string_where_a_list_belongs_find_it(
         {"DURABLE_TOPICS": ["user.>", "room.*.chat", "live.news"]},
         {"DURABLE_TOPICS": []},
         {"BRIDGE": "process"},
+        {"ALLOWED_ORIGINS": []},
         {"ALLOWED_ORIGINS": ["https://app.example.com", "http://localhost:3000"]},
-        {"SESSION_KEY": "k" * 32},
+        {"ALLOWED_ORIGINS": ["http://[::1]:3000", "http://127.0.0.1"]},
+        {"SESSION_KEY": GOOD_KEY},
     ],
     ids=str,
 )
@@ -135,6 +144,9 @@ def test_checks_of_good_settings_find_nothing(settings: Settings, realtime: dict
         (IN_PROCESS, "worker", ["realtime.E006"]),
         (IN_PROCESS, "process", []),
         (IN_PROCESS, "auto", []),
+        (IN_MEMORY, "worker", ["realtime.E006"]),
+        (IN_MEMORY, "auto", ["realtime.E006"]),
+        (IN_MEMORY, "process", []),
         (REDIS, "worker", []),
         (REDIS, "process", []),
         (REDIS, "auto", []),
@@ -155,6 +167,11 @@ def test_checks_of_the_apps_order_find_channels_own_runworker(settings: Settings
         assert ids(settings) == ["realtime.W001"]
     finally:
         get_commands.cache_clear()
+
+
+def test_checks_of_hosts_find_that_any_name_is_accepted(settings: Settings) -> None:
+    settings.ALLOWED_HOSTS = ["gateway.example.com", "*"]
+    assert ids(settings) == ["realtime.W005"]
 
 
 def test_checks_for_deployment_are_silent_without_deploy(settings: Settings) -> None:
