@@ -145,7 +145,7 @@ def test_image_runs_as_a_numbered_user_and_holds_nothing_but_the_project() -> No
 def test_made_environment_has_every_secret_and_no_two_alike() -> None:
     values = re.findall(r"^\w+_(?:KEY|PASSWORD)=(.*)$", made_env(), re.MULTILINE)
     assert len(set(values)) == len(values) == 11
-    assert all(re.fullmatch(r"[a-z][a-z0-9]{48}", value) for value in values)
+    assert all(re.fullmatch(r"[a-z][a-z0-9]{50}", value) for value in values)
 
 
 def test_made_passwords_are_read_by_nats_as_they_are(tmp_path: Path) -> None:
