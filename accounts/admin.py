@@ -6,7 +6,6 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
-from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.forms import ModelForm
@@ -195,25 +194,31 @@ def _shown(value: Any) -> str:
     return "-" if value in (None, "") else str(value)
 
 
-class UserAdmin(DjangoUserAdmin):
-    """Django's, with an action that closes the sockets of the chosen users."""
-
-    actions = ("disconnect",)
-
-    @admin.action(description="Disconnect selected users", permissions=["change"])
-    def disconnect(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Close the sockets of these users on every gateway."""
-        done = 0
-        try:
-            for user in queryset:
-                kick(user, "disconnected by an administrator")
-                done += 1
-        except GatewayError as exc:
-            self.message_user(request, exc.message, messages.ERROR)
-        if done:
-            told = f"Every gateway was told to close the sockets of {done} user(s)."
-            self.message_user(request, told, messages.SUCCESS)
+@admin.action(description="Disconnect selected users", permissions=["change"])
+def disconnect(
+    model_admin: admin.ModelAdmin, request: HttpRequest, queryset: QuerySet[Any]
+) -> None:
+    """Close the sockets of these users on every gateway."""
+    done = 0
+    try:
+        for user in queryset:
+            kick(user, "disconnected by an administrator")
+            done += 1
+    except GatewayError as exc:
+        model_admin.message_user(request, exc.message, messages.ERROR)
+    if done:
+        told = f"Every gateway was told to close the sockets of {done} user(s)."
+        model_admin.message_user(request, told, messages.SUCCESS)
 
 
-admin.site.unregister(get_user_model())
-admin.site.register(get_user_model(), UserAdmin)
+def _offer_disconnect() -> None:
+    """Add the action to the page of users, Django's or the project's own."""
+    user = get_user_model()
+    if admin.site.is_registered(user):
+        page = type(admin.site.get_model_admin(user))
+        actions = (*(page.actions or ()), disconnect)
+        admin.site.unregister(user)
+        admin.site.register(user, type("UserAdmin", (page,), {"actions": actions}))
+
+
+_offer_disconnect()
