@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 
 from realtime.nats_client import Message
 from realtime.protocol.messages import AuthReply, AuthRequest
@@ -253,6 +254,43 @@ async def _rewind(client: TestClient, topic: str, done: asyncio.Event) -> None:
     while not done.is_set():
         await client.send("replay", topic=topic, fromSeq=0)
         await asyncio.sleep(0.2)
+
+
+@fault(23, "ACL change: deny while one of two auth workers is frozen (SIGSTOP)", ACCOUNTS)
+async def denied_with_a_frozen_worker(lab: Lab, pace: Pace) -> Outcome:
+    outcome = Outcome()
+    publisher = lab.publisher()
+    topic = f"room.secret-{publisher.run.id}"
+    second = lab.run("auth_worker")
+    await lab.ready(second)
+    done = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(TestClient(lab.ws_url(), token=lab.token_of(1)))
+            for _ in range(int(pace.of(50, 10)))
+        ]
+        for client in clients:
+            await client.subscribe(topic)
+        traffic = asyncio.create_task(_traffic(publisher, topic, done))
+        second.pause()
+        denying = asyncio.to_thread(manage, "shell", "-v", "0", "-c", _DENY, env=lab.env)
+        committed = float((await denying).split("at ")[1])
+        limit = time.monotonic() + 2 - (time.time() - committed)
+        for client in clients:
+            await client.expect("unsubscribed", topic=topic, timeout=10)
+        outcome.figures["all told s"] = round(time.time() - committed, 2)
+        await asyncio.sleep(max(limit + 1 - time.monotonic(), 0))
+        done.set()
+        await traffic
+        for client in clients:
+            await client.ask("ping", "pong")
+        receipts = [one for client in clients for one in client.recorder.receipts[topic]]
+        outcome.figures["last event s"] = round(max(one.at for one in receipts) - limit + 2, 2)
+        outcome.figures["leaked"] = sum(one.at > limit for one in receipts)
+    second.kill()
+    lab.processes.remove(second)
+    outcome.must("leaked 0 after 2 s", outcome.figures["leaked"] == 0)
+    return outcome
 
 
 @fault(23, "ACL change: deny while the web process is cut off from NATS", PROXIED)
