@@ -1,4 +1,4 @@
-"""Print env.example with a fresh secret for every empty *_KEY and *_PASSWORD."""
+"""Print env.example with a fresh secret for every empty *_KEY, *_PASSWORD and *_TOKEN."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 EXAMPLE = Path(__file__).with_name("env.example")
-_SECRET = re.compile(r"^(\w+_(?:KEY|PASSWORD))=$", re.MULTILINE)
+_SECRET = re.compile(r"^(\w+_(?:KEY|PASSWORD|TOKEN))=$", re.MULTILINE)
 
 
 def fill(example: str) -> str:

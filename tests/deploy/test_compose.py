@@ -95,13 +95,14 @@ def test_secrets_reach_the_services_that_need_them_only() -> None:
     holders: dict[str, set[str]] = {}
     for name, service in services().items():
         for variable in VARIABLE.findall(str(service.get("environment", {}))):
-            if variable.endswith(("_KEY", "_PASSWORD")):
+            if variable.endswith(("_KEY", "_PASSWORD", "_TOKEN")):
                 holders.setdefault(variable, set()).add(name)
     django = {"web1", "web2", "auth", "outbox", "migrate"}
     assert holders == {
         "SECRET_KEY": django,
         "JWT_KEY": django,
         "POSTGRES_PASSWORD": django | {"postgres"},
+        "METRICS_TOKEN": {"web1", "web2"},
         "REDIS_PASSWORD": {"web1", "web2", "bridge", "redis"},
         "NATS_GATEWAY_PASSWORD": {"web1", "web2", "nats"},
         "NATS_BRIDGE_PASSWORD": {"bridge", "nats"},
@@ -143,8 +144,8 @@ def test_image_runs_as_a_numbered_user_and_holds_nothing_but_the_project() -> No
 
 
 def test_made_environment_has_every_secret_and_no_two_alike() -> None:
-    values = re.findall(r"^\w+_(?:KEY|PASSWORD)=(.*)$", made_env(), re.MULTILINE)
-    assert len(set(values)) == len(values) == 11
+    values = re.findall(r"^\w+_(?:KEY|PASSWORD|TOKEN)=(.*)$", made_env(), re.MULTILINE)
+    assert len(set(values)) == len(values) == 12
     assert all(re.fullmatch(r"[a-z][a-z0-9]{50}", value) for value in values)
 
 
