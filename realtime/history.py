@@ -20,6 +20,8 @@ from .protocol.messages import SEQUENCE, Event, event_from
 PAGE_EVENTS = 256
 PAGE_BYTES = 256 * 1024
 """Stored bytes in a page. It is written to a socket whole, and so is well below its buffer."""
+HISTORY_BYTES = 512 * 1024
+"""Text of the events in a page of history for a client."""
 # The server answers at most 1,024 subjects of a multi_last request.
 MAX_TOPICS_PER_REQUEST = 500
 
@@ -149,11 +151,11 @@ class History:
         """
         top = await self.top(topic)
         end = top + 1 if before is None else min(before, top + 1)
-        behind = await self._count(topic, end)
+        behind = await self.count(topic, end)
         start, step = end, limit
         while start > 1:
             start = max(1, end - step)
-            inside = await self._count(topic, start) - behind
+            inside = await self.count(topic, start) - behind
             if inside >= limit:
                 break
             step *= 4
@@ -165,6 +167,15 @@ class History:
             more = page.more and bool(page.events)
             after = page.events[-1].sequence if page.events else after
         return events
+
+    async def count(self, topic: str, start: int) -> int:
+        """Return how many events of a topic have a sequence of at least `start`.
+
+        Raises:
+            Unavailable: when the stream does not answer.
+        """
+        messages = await self._get({"seq": max(start, 1), "next_by_subj": topic, "batch": 1})
+        return int(messages[0].headers["Nats-Num-Pending"]) + 1 if messages else 0
 
     async def _complete(self, topic: str, after: int, held: int) -> bool:
         """Say whether nothing after a sequence, itself no longer held, has been discarded."""
@@ -186,11 +197,6 @@ class History:
         pending = int(messages[-1].headers["Nats-Num-Pending"]) if messages else 0
         return messages, pending
 
-    async def _count(self, topic: str, start: int) -> int:
-        """Return how many events of the topic have a sequence of at least `start`."""
-        messages = await self._get({"seq": max(start, 1), "next_by_subj": topic, "batch": 1})
-        return int(messages[0].headers["Nats-Num-Pending"]) + 1 if messages else 0
-
     async def _get(self, query: Mapping[str, Any]) -> list[Message]:
         return await self._broker.direct_get(self._stream, query, timeout=self._timeout)
 
@@ -211,6 +217,16 @@ class History:
             return
         for topic, answer in asking.items():
             answer.set_result(tops.get(topic, 0))
+
+
+def newest(events: Sequence[Event], size: int) -> Sequence[Event]:
+    """Return the newest of `events` whose texts have at most `size` bytes, and at least one."""
+    total = 0
+    for count, event in enumerate(reversed(events)):
+        total += len(event.text)
+        if count and total > size:
+            return events[-count:]
+    return events
 
 
 def _sequence(message: Message) -> int:

@@ -32,6 +32,7 @@ MAX_DIRTY = 50_000
 MAX_KNOWN = 100_000
 """Positions remembered as last seen, to save reading them before a write."""
 WRITES_AT_ONCE = 64
+ADVANCE_TRIES = 3
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 
 Key = tuple[str, str, str]
@@ -131,6 +132,25 @@ class Positions:
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write_soon())
 
+    async def advance(
+        self, user_id: str, name: str, topic: str, sequence: int, epoch: str
+    ) -> Position:
+        """Move a position on, now, and return where it stands: where it was, if that is further.
+
+        Raises:
+            Unavailable: when NATS did not take it.
+        """
+        key, position = (user_id, name, topic), Position(sequence, epoch)
+        for _ in range(ADVANCE_TRIES):
+            stored = await self._read(key)
+            if stored is not None and not _ahead(position, stored):
+                return stored
+            # A refusal: another process moved it meanwhile.
+            with contextlib.suppress(Unavailable):
+                await self._put(key, position)
+                return position
+        raise Unavailable("The position was not written; try again.")
+
     def noter(self, user_id: str, name: str, topic: str, fanout: Fanout) -> Callable[[int], None]:
         """Return a function that notes a sequence of one subscription."""
         return lambda sequence: self.note(user_id, name, topic, sequence, fanout.epoch)
@@ -159,20 +179,24 @@ class Positions:
             await self._make()
             if key not in self._known:
                 await self._read(key)
-            revision, stored = self._known[key]
+            _, stored = self._known[key]
             if stored is None or _ahead(position, stored):
-                reply = await self._broker.store(
-                    self._subject(key),
-                    _encode(position),
-                    headers={EXPECTED: str(revision)},
-                    timeout=self._timeout,
-                )
-                self._known[key] = reply.sequence, position
+                await self._put(key, position)
             self._clean(key, position)
         except GatewayError as exc:
             # Another process moved it, or NATS is away: read it again the next time.
             self._known.pop(key, None)
             logger.debug("position not written reason=%s", exc)
+
+    async def _put(self, key: Key, position: Position) -> None:
+        """Write a position over the revision that was read last."""
+        reply = await self._broker.store(
+            self._subject(key),
+            _encode(position),
+            headers={EXPECTED: str(self._known[key][0])},
+            timeout=self._timeout,
+        )
+        self._known[key] = reply.sequence, position
 
     def _clean(self, key: Key, written: Position) -> None:
         if self._dirty.get(key) == written:

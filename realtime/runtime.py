@@ -75,6 +75,17 @@ def make_history(broker: Broker) -> History:
     return History(broker, stream_config(), timeout=settings.HISTORY_TIMEOUT)
 
 
+def make_positions(broker: Broker) -> Positions:
+    """Return the configured durable positions."""
+    return Positions(
+        broker,
+        settings.POSITIONS_BUCKET,
+        replicas=settings.STREAM_REPLICAS,
+        max_age=settings.POSITIONS_MAX_AGE,
+        timeout=settings.STORE_TIMEOUT,
+    )
+
+
 def make_bridge(broker: Broker, layer: Any) -> Bridge:
     """Return a bridge into a channel layer."""
     return Bridge(
@@ -152,13 +163,7 @@ class Runtime:
             ),
             self.metrics,
         )
-        self.positions = Positions(
-            self.broker,
-            settings.POSITIONS_BUCKET,
-            replicas=settings.STREAM_REPLICAS,
-            max_age=settings.POSITIONS_MAX_AGE,
-            timeout=settings.STORE_TIMEOUT,
-        )
+        self.positions = make_positions(self.broker)
         self.connections: dict[str, set[Connection]] = {}
         self.control = Control(self.broker, self.subjects, self.connections)
         self.authenticator = Authenticator(

@@ -7,11 +7,12 @@ order of the publishes. What may be under way at once is bounded, then reading p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
 
+from .history import HISTORY_BYTES, newest
 from .protocol import frames
 from .protocol.exceptions import GatewayError
 from .protocol.frames import GatewayFrame, error_for
@@ -21,9 +22,6 @@ from .services import Send, Services
 
 DEFAULT_HISTORY = 50
 """Events in a `history` page when the client names no limit."""
-
-HISTORY_BYTES = 512 * 1024
-"""Text of the events in a `history` page; the newest are kept, and at least one."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
@@ -59,19 +57,14 @@ class Upstream:
     async def history(self, frame: frames.History) -> None:
         """Answer with a page of stored events, newest last."""
         self._session.check_topic("subscribe", frame.topic)
-        events: list[Event] = []
+        events: Sequence[Event] = ()
         if self._services.fanout.durable(frame.topic):
             limit = frame.limit or DEFAULT_HISTORY
             events = await self._services.fanout.history.latest(frame.topic, limit, frame.before)
             # Rules may have changed while the stream was read.
             self._session.check_topic("subscribe", frame.topic)
-            size = 0
-            for count, event in enumerate(reversed(events)):
-                size += len(event.text)
-                if count and size > HISTORY_BYTES:
-                    # A page that fits in no socket's buffer would close it; `before` has the rest.
-                    events = events[-count:]
-                    break
+            # A page that fits in no socket's buffer would close it; `before` has the rest.
+            events = newest(events, HISTORY_BYTES)
         self._send(frames.Reply(id=frame.id, data=[msgspec.Raw(event.text) for event in events]))
 
     async def presence(self, frame: frames.Presence) -> None:

@@ -231,6 +231,44 @@ async def test_note_of_an_older_stream_does_not_move_it_back(
     assert await positions.read(*KEY) == Position(1, LATER)
 
 
+async def test_advance_is_written_when_it_returns(positions: Positions, other: Positions) -> None:
+    assert await positions.advance(*KEY, 5, EPOCH) == Position(5, EPOCH)
+    assert await other.read(*KEY) == Position(5, EPOCH)
+
+
+@pytest.mark.parametrize(("sequence", "epoch"), [(4, LATER), (5, LATER), (9, EPOCH)])
+async def test_advance_never_goes_back(
+    positions: Positions, other: Positions, broker: Broker, sequence: int, epoch: str
+) -> None:
+    await positions.advance(*KEY, 5, LATER)
+    assert await other.advance(*KEY, sequence, epoch) == Position(5, LATER)
+    assert await revision(broker) == 1
+
+
+async def test_advance_many_at_once_end_at_the_highest(broker: Broker) -> None:
+    await asyncio.gather(*(make(broker).advance(*KEY, number, EPOCH) for number in (3, 1, 2)))
+    assert await make(broker).read(*KEY) == Position(3, EPOCH)
+
+
+async def test_advance_beside_a_stale_writer_is_not_undone(
+    positions: Positions, other: Positions
+) -> None:
+    await write(other, 1)
+    await positions.advance(*KEY, 5, EPOCH)
+    await write(other, 3)  # what it knows is outdated
+    await other.flush()
+    assert await positions.read(*KEY) == Position(5, EPOCH)
+
+
+async def test_advance_nats_away_is_unavailable(
+    positions: Positions, nats_server: NatsServer
+) -> None:
+    await positions.advance(*KEY, 1, EPOCH)
+    nats_server.kill()
+    with pytest.raises(Unavailable):
+        await positions.advance(*KEY, 2, EPOCH)
+
+
 async def test_noter_notes_under_the_epoch_of_the_moment(positions: Positions) -> None:
     fanout = SimpleNamespace(epoch=EPOCH)
     note = positions.noter(*KEY, cast(Fanout, fanout))
