@@ -8,6 +8,9 @@ nobody to be forgotten.
 from __future__ import annotations
 
 import logging
+import os
+import platform
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +20,7 @@ from .broker import Broker
 from .connection import Connection
 from .nats_client import Message
 from .protocol.exceptions import GatewayError
-from .protocol.messages import ControlAcl, ControlUser
+from .protocol.messages import ControlAcl, ControlUser, ProcessStats
 from .protocol.subjects import Subjects
 
 logger = logging.getLogger(__name__)
@@ -27,12 +30,15 @@ SPREAD_PER_SESSION = 0.002
 MAX_SPREAD = 1.5
 """Longest spread in seconds: a change of rules reaches open sockets within two."""
 PRESENCE_WAIT = 0.25
-"""Seconds in which gateways answer who is on a topic."""
+"""Seconds in which gateways answer each other."""
 MAX_PRESENT = 1000
 """Members in a presence reply."""
+MAX_BUSIEST = 100
+"""Topics in what a process tells of itself."""
 
 _decode_user = msgspec.json.Decoder(ControlUser).decode
 _decode_acl = msgspec.json.Decoder(ControlAcl).decode
+_decode_stats = msgspec.json.Decoder(ProcessStats).decode
 _decode_members = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
 
@@ -56,6 +62,7 @@ class Control:
         await self._broker.subscribe(f"{self._subjects.control_user}.*", self._user)
         await self._broker.subscribe(self._subjects.control_acl, self._acl)
         await self._broker.subscribe(self._subjects.presence, self._answer_presence)
+        await self._broker.subscribe(self._subjects.stats, self._answer_stats)
 
     async def presence(self, topic: str) -> list[dict[str, Any]]:
         """Return who is on a topic, over all gateways: one entry a user, with its sockets.
@@ -76,6 +83,20 @@ class Control:
             except (msgspec.DecodeError, KeyError, TypeError):
                 logger.warning("a presence answer does not parse")
         return [members[key] for key in sorted(members)][:MAX_PRESENT]
+
+    async def stats(self) -> list[ProcessStats]:
+        """Return what each gateway process holds.
+
+        Raises:
+            Unavailable: when NATS is away.
+        """
+        found = []
+        for reply in await self._broker.gather(self._subjects.stats, b"", wait=PRESENCE_WAIT):
+            try:
+                found.append(_decode_stats(reply.data))
+            except msgspec.DecodeError as exc:
+                logger.warning("a process's statistics do not parse reason=%s", exc)
+        return sorted(found, key=lambda one: one.name)
 
     def reauthorize_all(self) -> None:
         """Ask again about every session: what was said while NATS was away was not heard."""
@@ -126,9 +147,24 @@ class Control:
             if here:
                 members.append({"userId": user_id, "connections": len(here), "info": here[0].info})
         if members:
-            try:
-                await self._broker.publish(
-                    message.reply, msgspec.json.encode(members[:MAX_PRESENT])
-                )
-            except GatewayError as exc:
-                logger.debug("presence not answered reason=%s", exc)
+            await self._answer(message, members[:MAX_PRESENT])
+
+    async def _answer_stats(self, message: Message) -> None:
+        topics: Counter[str] = Counter()
+        for sessions in self._connections.values():
+            for session in sessions:
+                topics.update(session.topics)
+        stats = ProcessStats(
+            name=f"{platform.node()}:{os.getpid()}",
+            sessions=sum(map(len, self._connections.values())),
+            users=len(self._connections),
+            subscriptions=topics.total(),
+            topics=dict(topics.most_common(MAX_BUSIEST)),
+        )
+        await self._answer(message, stats)
+
+    async def _answer(self, message: Message, answer: Any) -> None:
+        try:
+            await self._broker.publish(message.reply, msgspec.json.encode(answer))
+        except GatewayError as exc:
+            logger.debug("not answered subject=%s reason=%s", message.subject, exc)

@@ -18,11 +18,17 @@ class Stored(Struct, frozen=True):
 
 
 class StreamState(Struct, frozen=True):
-    """What a stream holds: sequences `first` to `last`, less `deleted` ones in between."""
+    """What a stream holds: sequences `first` to `last`, less `deleted` ones in between.
+
+    `subjects`: how many different ones its `messages` are of.
+    """
 
     first: int = msgspec.field(name="first_seq")
     last: int = msgspec.field(name="last_seq")
     deleted: int = msgspec.field(name="num_deleted", default=0)
+    messages: int = 0
+    bytes: int = 0
+    subjects: int = msgspec.field(name="num_subjects", default=0)
 
 
 class StreamInfo(Struct, frozen=True):

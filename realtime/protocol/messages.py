@@ -80,6 +80,23 @@ class ControlAcl(Struct, frozen=True):
     groups: list[str | int] | None = None
 
 
+class ProcessStats(Struct, frozen=True, rename="camel"):
+    """What one gateway process holds, as it tells the others.
+
+    Attributes:
+        name: host and process id.
+        sessions: authenticated sockets.
+        subscriptions: topics held, counted for each socket.
+        topics: the busiest ones, with how many sockets hold each.
+    """
+
+    name: str
+    sessions: int
+    users: int
+    subscriptions: int
+    topics: dict[str, int]
+
+
 class Event(Struct, frozen=True, array_like=True, gc=False):
     """One event on its way to the sockets, encoded once.
 

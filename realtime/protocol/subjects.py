@@ -135,6 +135,7 @@ class Subjects:
         self.control_user = f"{prefix}.control.user"
         self.control_acl = f"{prefix}.control.acl"
         self.presence = f"{prefix}.control.presence"
+        self.stats = f"{prefix}.control.stats"
 
     def relay_of(self, topic: str) -> str:
         """Return the subject on which the stream republishes `topic` (or a pattern)."""
