@@ -134,12 +134,19 @@ def verify(request: AuthRequest) -> Verified:
         AuthFailed: when there is none, or it proves nothing.
     """
     if request.token is not None:
-        if _is_jwt(request.token):
-            return _verify_jwt(request.token)
-        return _verify_api_token(request.token)
+        return verify_token(request.token)
     if request.session_key:
         return _verify_session(request.session_key)
     raise AuthFailed(NO_CREDENTIAL)
+
+
+def verify_token(token: str) -> Verified:
+    """Return whose token it is: a JSON Web Token, or an API token.
+
+    Raises:
+        AuthFailed: when it proves nothing.
+    """
+    return _verify_jwt(token) if _is_jwt(token) else _verify_api_token(token)
 
 
 def _is_jwt(token: str) -> bool:

@@ -128,6 +128,7 @@ def _numbers() -> Iterator[CheckMessage]:
     for name, least in (
         ("JWT_LEEWAY", 0),
         ("JWT_LIFETIME", 1),
+        ("JWT_API_LIFETIME", 1),
         ("AUTH_THREADS", 1),
         ("AUTH_QUEUE", 0),
     ):

@@ -17,6 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "JWT_REQUIRE_EXP": True,
     "JWT_LEEWAY": 30.0,
     "JWT_LIFETIME": 3600.0,
+    "JWT_API_LIFETIME": 900.0,
     "JWT_AUDIENCE": None,
     "JWT_ISSUER": None,
     # Sessions
@@ -36,6 +37,7 @@ class Settings:
     JWT_REQUIRE_EXP: bool
     JWT_LEEWAY: float
     JWT_LIFETIME: float
+    JWT_API_LIFETIME: float
     JWT_AUDIENCE: str | list[str] | None
     JWT_ISSUER: str | None
     AUTO_SUBSCRIBE: list[str]

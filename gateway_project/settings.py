@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "axes",
     "rest_framework",
     "drf_spectacular",
+    "drf_spectacular_sidecar",  # Swagger UI's files, so that the API's page needs no CDN
 ]
 
 MIDDLEWARE = [
@@ -156,8 +157,32 @@ if HTTPS:
 # domain to say, not for one site under it.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
-REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}
-SPECTACULAR_SETTINGS = {"TITLE": "Realtime gateway", "VERSION": "0.1.0"}
+REST_FRAMEWORK = {
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts.bearer.BearerAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Realtime gateway",
+    "DESCRIPTION": "Publish events, read what the stream holds, and look after sockets."
+    " Errors are problem details (RFC 9457).",
+    "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.1",
+    "SCHEMA_PATH_PREFIX": "/api/",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "POSTPROCESSING_HOOKS": [],  # enums come from msgspec
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+# Throttles count here, each web process for itself; so many users and addresses are remembered.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "OPTIONS": {"MAX_ENTRIES": 10_000},
+    }
+}
 
 REALTIME = {
     "NATS_URL": env.str("NATS_URL", "") or nats_url(DATA_DIR),
@@ -175,6 +200,7 @@ ACCOUNTS = {
     "JWT_KEY": env.str("JWT_KEY", "", multiline=True) or derived_key(SECRET_KEY, "accounts.jwt"),
     "JWT_ALGORITHMS": env.list("JWT_ALGORITHMS", default=["HS256"]),
     "JWT_REQUIRE_EXP": env.bool("JWT_REQUIRE_EXP", True),
+    "JWT_API_LIFETIME": env.float("JWT_API_LIFETIME", 900.0),
     "JWT_LEEWAY": env.float("JWT_LEEWAY", 30.0),
     "JWT_LIFETIME": env.float("JWT_LIFETIME", 3600.0),
     "JWT_AUDIENCE": env.str("JWT_AUDIENCE", "") or None,

@@ -6,6 +6,7 @@ Ids are stable: `realtime.E0xx` stop `manage.py`, `realtime.W0xx` warn.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,6 +52,9 @@ POSITIVE = (
     "USER_FRAME_BURST",
     "USER_BYTE_RATE",
     "USER_BYTE_BURST",
+    "API_TIMEOUT",
+    "API_MAX_BODY_BYTES",
+    "API_MAX_DELIVERIES",
     "RING_EVENTS",
     "STREAM_REPLICAS",
 )
@@ -61,6 +65,8 @@ NOT_NEGATIVE = (
     "CANARY_SECONDS",
 )
 """0 is no limit, or none."""
+
+_RATE = re.compile(r"[1-9]\d*/(?:s|sec|m|min|h|hour|d|day)", re.ASCII)
 
 
 @register(Tags.compatibility)
@@ -85,7 +91,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                     f"REALTIME[{name!r}] is {value!r}, not a number {wanted}.", id="realtime.E002"
                 )
             )
-    return found + _check_topics() + _check_origins()
+    return found + _check_topics() + _check_origins() + _check_rates()
 
 
 @register(Tags.compatibility)
@@ -220,4 +226,21 @@ def _check_origins() -> list[CheckMessage]:
         )
         for origin in settings.ALLOWED_ORIGINS
         if parse_origin(origin) is None
+    ]
+
+
+def _check_rates() -> list[CheckMessage]:
+    rates, scopes = settings.API_RATES, set(DEFAULTS["API_RATES"])
+    if isinstance(rates, dict) and set(rates) == scopes:
+        wrong = [one for one in rates.values() if one is not None and not _RATE.fullmatch(str(one))]
+    else:
+        wrong = [rates]
+    return [
+        Error(
+            f"REALTIME['API_RATES'] has {one!r}.",
+            hint=f"Give each of {', '.join(sorted(scopes))} a rate such as '600/min' (a number"
+            " over 0, and s, min, h or d), or None for no limit.",
+            id="realtime.E008",
+        )
+        for one in wrong
     ]

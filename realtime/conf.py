@@ -73,6 +73,11 @@ DEFAULTS: dict[str, Any] = {
     "METRICS_TOKEN": "",
     "CANARY_SECONDS": 10.0,
     "CANARY_TOPIC": "user.gateway-canary",
+    # REST API
+    "API_TIMEOUT": 5.0,
+    "API_MAX_BODY_BYTES": 1024**2,
+    "API_MAX_DELIVERIES": 500,
+    "API_RATES": {"read": "600/min", "write": "300/min", "token": "10/min"},
     # Process
     "FORWARDED_HEADER": "",
     "DRAIN_SECONDS": 3.0,
@@ -139,6 +144,10 @@ class Settings:
     METRICS_TOKEN: str
     CANARY_SECONDS: float
     CANARY_TOPIC: str
+    API_TIMEOUT: float
+    API_MAX_BODY_BYTES: int
+    API_MAX_DELIVERIES: int
+    API_RATES: dict[str, str | None]
     FORWARDED_HEADER: str
     DRAIN_SECONDS: float
     EVENT_LOOP: Literal["uvloop", "asyncio"]

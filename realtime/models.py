@@ -12,6 +12,19 @@ def new_message_id() -> str:
     return str(uuid.uuid4())
 
 
+class Gateway(models.Model):  # type: ignore[misc]
+    """No table: what users may do with the gateway, as permissions of Django's."""
+
+    class Meta:
+        managed = False
+        default_permissions = ()
+        permissions = (
+            ("publish_event", "Can publish on every topic and to every user"),
+            ("disconnect_user", "Can end a user's sockets and subscriptions"),
+            ("view_stats", "Can see sessions, topics and the stream"),
+        )
+
+
 class OutboxMessage(models.Model):  # type: ignore[misc]
     """An event that a committed transaction wants published; gone once the stream has it.
 

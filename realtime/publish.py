@@ -159,6 +159,17 @@ async def send(broker: Broker, topic: str, payload: bytes, message_id: str | Non
     headers = None
     if message_id is not None:
         headers = {MSG_ID: message_id, MESSAGE_ID: message_id}
+    return await send_with(broker, topic, payload, headers)
+
+
+async def send_with(
+    broker: Broker, topic: str, payload: bytes, headers: dict[str, str] | None
+) -> Stored:
+    """Do what `send` does, with headers of the caller's.
+
+    Raises:
+        Unavailable: when there is no confirmation.
+    """
     if is_durable(topic, settings.DURABLE_TOPICS):
         return await broker.store(topic, payload, headers=headers, timeout=settings.STORE_TIMEOUT)
     await broker.publish(topic, payload, headers=headers)

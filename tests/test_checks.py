@@ -50,6 +50,9 @@ def test_checks_of_the_defaults_find_only_the_missing_session_key(settings: Sett
     assert ids(settings, **DEFAULTS) == ["realtime.W002"]
 
 
+WRONG_RATES = ["0/min", "5", "x/min", "5/week", 5, "", "5/minute"]
+NOT_RATES: list[Any] = [{"read": None, "write": rate, "token": "10/min"} for rate in WRONG_RATES]
+NOT_RATES += [{}, None, "10/min", {"read": "1/s"}, {"read": None, "write": None, "other": None}]
 NOT_NUMBERS = [0, -1, "5", None, True, float("nan")]
 
 
@@ -61,6 +64,9 @@ NOT_NUMBERS = [0, -1, "5", None, True, float("nan")]
         *(({"ACK_WAIT": value}, ["realtime.E002"]) for value in NOT_NUMBERS),
         *(({"MAX_BUFFER": value}, ["realtime.E002"]) for value in NOT_NUMBERS),
         ({"HEARTBEAT": 0, "FRAME_RATE": -1}, ["realtime.E002", "realtime.E002"]),
+        *(({"API_TIMEOUT": value}, ["realtime.E002"]) for value in NOT_NUMBERS),
+        *(({"API_RATES": rates}, ["realtime.E008"]) for rates in NOT_RATES),
+        ({"API_RATES": {"read": None, "write": "1/s", "token": "5/hour"}}, []),
         ({"OPEN_TOPICS": ["user", "a.b"]}, ["realtime.E003"]),
         ({"OPEN_TOPICS": [""]}, ["realtime.E003"]),
         ({"OPEN_TOPICS": ["*"]}, ["realtime.E003"]),
