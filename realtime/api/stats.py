@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from ..broker import Broker, StreamInfo
+from ..broker import Broker
 from ..conf import settings
 from ..models import OutboxMessage
+from ..protocol.jetstream import StreamInfo
 from ..protocol.messages import ProcessStats
 from ..runtime import make_history
 from .access import asker, run
