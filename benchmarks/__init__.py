@@ -1,0 +1,1 @@
+"""Benchmarks: this gateway beside its peers, on one machine, with one load generator."""

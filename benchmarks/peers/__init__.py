@@ -1,0 +1,1 @@
+"""The peers: gateways of other makes, and of ours, each started by the suite."""

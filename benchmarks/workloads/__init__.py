@@ -1,0 +1,1 @@
+"""The workloads: what is measured, and on whom."""

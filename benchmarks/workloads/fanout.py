@@ -1,0 +1,138 @@
+"""Fan-out: many sockets on one topic: sustained, paced, and in a burst."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from benchmarks.contest import Bench, Contestant, Turn
+from benchmarks.figures import Figure
+from benchmarks.load import percentile
+from benchmarks.peers.centrifugo import Centrifugo
+from benchmarks.peers.channels import OnDaphne, OnUvicorn
+from benchmarks.peers.gateway import Gateway
+from benchmarks.peers.nats_server import NatsWebSocket
+from benchmarks.peers.nchan import Nchan
+from benchmarks.peers.node import Node
+from benchmarks.peers.sender import Sender
+from benchmarks.peers.socketio import SocketIo
+from benchmarks.publisher import paced
+
+TOPIC = "room.bench"
+WINDOW = 16
+"""Events on their way at once in the sustained workloads: enough that no peer waits for the
+publisher where other work delays it for a moment. A peer may join what waits."""
+WARM_UP = 0.3
+"""Seconds of load before each turn that do not count."""
+DRAIN = 15.0
+"""Seconds that events may still take when nothing more is published."""
+RATE = 300
+"""Events a second to 500 sockets: 150,000 deliveries a second."""
+BURST = 400
+
+
+def sustain(
+    contestant: Contestant, fan: int, seconds: float, publish: Callable[[], None], window: int
+) -> Turn:
+    """Keep `window` events on their way for some seconds; return deliveries a second.
+
+    Args:
+        fan: sockets that each event goes to.
+    """
+    load = contestant.load
+    load.forget()
+    published = 0
+    begun = time.monotonic()
+    until = begun + seconds
+
+    def turn() -> None:
+        nonlocal published
+        while published * fan - load.events <= (window - 1) * fan and time.monotonic() < until:
+            publish()
+            published += 1
+
+    last = load.run(float("inf"), seconds, turn)
+    if load.events < published * fan:
+        last = load.run(published * fan, DRAIN)
+    return Turn([load.events / (last - begun)], published * fan - load.events)
+
+
+def sustained(bench: Bench) -> list[Figure]:
+    """500 sockets on one topic, as fast as each peer can."""
+    figure = Figure("fanout-500", "fan-out, 500 sockets", "deliveries/s")
+    peers = (Gateway, Node, Sender, NatsWebSocket, Nchan, Centrifugo, SocketIo, OnDaphne, OnUvicorn)
+    _sustained(bench, figure, 500, *peers)
+    return [figure]
+
+
+def sustained_large(bench: Bench) -> list[Figure]:
+    """5,000 sockets on one topic, as fast as each peer can."""
+    sockets = min(5000, bench.scale.sockets // 3)
+    figure = Figure("fanout-5000", f"fan-out, {sockets:,} sockets", "deliveries/s")
+    _sustained(bench, figure, sockets, Gateway, Node, NatsWebSocket)
+    return [figure]
+
+
+def _sustained(bench: Bench, figure: Figure, sockets: int, *peers: type) -> None:
+    with bench.contestants(*peers, dialect=lambda peer: peer.dialect(TOPIC)) as contestants:
+        for contestant in contestants:
+            contestant.open(sockets)
+
+        def measure(contestant: Contestant) -> Turn:
+            def publish() -> None:
+                contestant.publisher.publish(TOPIC)
+
+            sustain(contestant, sockets, WARM_UP, publish, WINDOW)
+            return sustain(contestant, sockets, bench.scale.seconds, publish, WINDOW)
+
+        bench.contest(contestants, [figure], measure)
+
+
+def at_pace(bench: Bench) -> list[Figure]:
+    """300 events a second to 500 sockets: latency from publish to receipt."""
+    half = Figure("paced-p50", "150,000 deliveries/s: latency, median", "ms", more_is_better=False)
+    most = Figure("paced-p99", "150,000 deliveries/s: latency, 99 %", "ms", more_is_better=False)
+    sockets = 500
+    events = int(RATE * max(bench.scale.seconds, 2.0))
+
+    def measure(contestant: Contestant) -> Turn:
+        load = contestant.load
+        load.forget()
+        process = paced(contestant.peer.way(), TOPIC, RATE, events)
+        load.run(events * sockets, events / RATE + DRAIN)
+        process.join(5)
+        values = [percentile(load.latencies, share) * 1000 for share in (0.5, 0.99)]
+        return Turn(values, events * sockets - load.events)
+
+    peers = (Gateway, NatsWebSocket, Sender, Centrifugo)
+    with bench.contestants(*peers, dialect=lambda peer: peer.dialect(TOPIC)) as contestants:
+        for contestant in contestants:
+            contestant.open(sockets)
+        bench.contest(contestants, [half, most], measure)
+    return [half, most]
+
+
+def burst(bench: Bench) -> list[Figure]:
+    """400 events published in one piece to 500 sockets, until the last one is there."""
+    figure = Figure("burst", f"{BURST} events at once to 500 sockets", "deliveries/s")
+    sockets = 500
+
+    def measure(contestant: Contestant) -> Turn:
+        load = contestant.load
+        events, seconds = 0, 0.0
+        for number in range(3):
+            load.forget()
+            begun = time.monotonic()
+            contestant.publisher.publish_all([TOPIC] * BURST)
+            last = load.run(BURST * sockets, DRAIN)
+            # The first one warms up.
+            if number:
+                events, seconds = events + load.events, seconds + last - begun
+        return Turn([events / seconds], 2 * BURST * sockets - events)
+
+    peers = (Gateway, NatsWebSocket, Node, Sender, Centrifugo)
+    with bench.contestants(*peers, dialect=lambda peer: peer.dialect(TOPIC)) as contestants:
+        for contestant in contestants:
+            contestant.open(sockets)
+        bench.contest(contestants, [figure], measure)
+    return [figure]
