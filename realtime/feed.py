@@ -7,6 +7,7 @@ one loop turn are joined into one write.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -18,6 +19,8 @@ from .metrics import Metrics
 from .protocol.chain import Chain
 from .protocol.messages import Event
 from .protocol.websocket import frame_texts
+
+logger = logging.getLogger(__name__)
 
 RING_BYTES = 256 * 1024
 """Text kept in the ring of one topic."""
@@ -42,6 +45,13 @@ class Shared:
         self.metrics = metrics
         self.ring_events = ring_events
         self.ring_bytes = 0
+        self._flushing: list[Feed] = []
+
+    def flush_soon(self, feed: Feed) -> None:
+        """Flush a feed at the end of this loop turn, in one call of the loop's for all of them."""
+        if not self._flushing:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._flushing.append(feed)
 
     def count(self, events: Sequence[Event], sockets: int) -> None:
         """Count a flush; nothing here is done for each socket."""
@@ -52,6 +62,15 @@ class Shared:
             now = time.time()
             for event in events:
                 metrics.latency.observe(max(now - event.timestamp / 1000, 0.0), sockets)
+
+    def _flush(self) -> None:
+        feeds, self._flushing = self._flushing, []
+        for feed in feeds:
+            try:
+                feed.flush()
+            except Exception:
+                # The others still wait for theirs.
+                logger.exception("flush failed topic=%s", feed.topic)
 
 
 class Feed:
@@ -143,7 +162,7 @@ class Feed:
         self._pending.append(event)
         if not self._flushing:
             self._flushing = True
-            asyncio.get_running_loop().call_soon(self.flush)
+            self._shared.flush_soon(self)
 
     def flush(self) -> None:
         """Write what is pending to every live socket."""

@@ -18,7 +18,7 @@ from .fanout import WARM_UP, sustain
 
 BATCH = 32
 """Events that are published in one piece, each to another user."""
-WINDOW = 4
+WINDOW = 16
 """Batches on their way at once."""
 
 
