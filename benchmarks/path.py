@@ -154,7 +154,9 @@ class Silent:
         return Subscription(subject, "", handler)
 
 
-async def fanned(tally: SimpleNamespace, sockets: Sequence[Any], after: Callable[[], None]) -> float:
+async def fanned(
+    tally: SimpleNamespace, sockets: Sequence[Any], after: Callable[[], None]
+) -> float:
     """Run the whole way down into these sockets, one for each topic."""
     silent: Any = Silent()
     layer = InProcessChannelLayer()

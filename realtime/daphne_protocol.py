@@ -8,6 +8,7 @@ import struct
 import time
 from typing import Any
 
+import autobahn.util
 from autobahn.websocket.types import ConnectionDeny
 from daphne.ws_protocol import WebSocketProtocol
 
@@ -26,6 +27,9 @@ MAX_AFTER_FAILURE = 64
 MESSAGE_OVERHEAD = 512
 """Bytes that a waiting message costs beyond its text."""
 RECEIVE = "websocket.receive"
+
+# Where `click` is installed, Autobahn colours what it says in debug lines, logged or not.
+autobahn.util._HAS_CLICK = False
 
 
 class GatewayProtocol(WebSocketProtocol):  # type: ignore[misc]
@@ -67,6 +71,10 @@ class GatewayProtocol(WebSocketProtocol):  # type: ignore[misc]
         # synchronous, of which there are none.
         self.send_queue = ()
         super().onOpen()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what came; Autobahn would prepare a debug line about it each time."""
+        self._dataReceived(data)
 
     def onMessageBegin(self, isBinary: bool) -> None:
         """Count fragments anew."""
