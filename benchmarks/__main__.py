@@ -16,13 +16,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import machine
+from . import machine, path
 from .contest import SPARE_FILES, Bench, Scale
 from .figures import Figure
 from .peers.base import Missing, allow_many_files
 from .results import Results, as_text, rewrite
 from .workloads import fanout, growth, sockets, unicast, upstream
 
+PATH = "path"
+"""Not a workload of several peers: what each step of an event's way costs this one."""
 WORKLOADS: dict[str, Callable[[Bench], list[Figure]]] = {
     "fanout": fanout.sustained,
     "fanout-large": fanout.sustained_large,
@@ -50,7 +52,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="one round, fewer sockets")
     parser.add_argument(
-        "--only", type=names, metavar="A,B", help=f"of these workloads: {', '.join(WORKLOADS)}"
+        "--only", type=names, metavar="A,B", help=f"of these: {', '.join([*WORKLOADS, PATH])}"
     )
     parser.add_argument("--peers", type=names, metavar="A,B", help="beside the gateway, just these")
     parser.add_argument("--rounds", type=int, help="turns of each peer")
@@ -63,7 +65,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--results", type=Path, metavar="FILE", help="measure nothing, take what --json wrote"
     )
     options = parser.parse_args(arguments)
-    if unknown := set(options.only or ()) - set(WORKLOADS):
+    if unknown := set(options.only or ()) - {*WORKLOADS, PATH}:
         parser.error(f"no such workload: {', '.join(sorted(unknown))}")
     return options
 
@@ -90,12 +92,12 @@ def measure(options: argparse.Namespace, command: str) -> Results:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
         peers = frozenset(options.peers) if options.peers else None
         bench = Bench(Path(directory), scale, peers)
-        for name in options.only or WORKLOADS:
+        for name in (name for name in WORKLOADS if name in (options.only or WORKLOADS)):
             bench.say(f"{name} ({time.monotonic() - begun:.0f} s)")
             figures += WORKLOADS[name](bench)
-    return Results(
-        command, time.monotonic() - begun, described, bench.versions, bench.skipped, figures
-    )
+        steps = path.measure() if PATH in (options.only or [PATH]) else []
+    seconds = time.monotonic() - begun
+    return Results(command, seconds, described, bench.versions, bench.skipped, figures, steps)
 
 
 def main() -> None:

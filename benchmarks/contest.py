@@ -56,6 +56,19 @@ class Contestant:
         self.load.open(range(count), timeout=120)
 
 
+def open_all(contestants: Sequence[Contestant], count: int) -> None:
+    """Open clients 0 to count - 1 of each."""
+    for contestant in contestants:
+        contestant.open(count)
+        tend(contestants)
+
+
+def tend(contestants: Sequence[Contestant]) -> None:
+    """Keep the sockets of those whose turn it is not."""
+    for contestant in contestants:
+        contestant.load.tend()
+
+
 Measure = Callable[[Contestant], Turn]
 
 
@@ -115,6 +128,7 @@ class Bench:
         for number in range(rounds or self.scale.rounds):
             for contestant in left if number % 2 == 0 else left[::-1]:
                 name = contestant.peer.name
+                tend(left)
                 used, begun = time.process_time(), time.monotonic()
                 try:
                     turn = measure(contestant)

@@ -93,7 +93,9 @@ class Client:
         self.events += count
         self.tail = b"" if data[-1] in _ENDS else data[1 - len(self.marker) :]
         if not count and data[0] == _PING:
-            self.sock.send(_PONG)
+            # Where the other side is gone, the next read says so.
+            with contextlib.suppress(OSError):
+                self.sock.send(_PONG)
         return count
 
 
@@ -185,6 +187,11 @@ class Load:
                 break
             turn()
         return last
+
+    def tend(self) -> None:
+        """Answer pings, without waiting for any: who does not answer for long is closed."""
+        for descriptor, _ in self._epoll.poll(0):
+            self._proceed(self._clients[descriptor])
 
     def forget(self) -> None:
         """Count anew."""

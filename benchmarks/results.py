@@ -22,6 +22,7 @@ class Results:
         skipped: peer -> why it is not there.
         versions: peer -> what it is made of.
         seconds: that the run took.
+        path: steps of an event's way, each with its cost in microseconds (path.py).
     """
 
     command: str
@@ -30,6 +31,7 @@ class Results:
     versions: Mapping[str, str]
     skipped: Mapping[str, str]
     figures: Sequence[Figure]
+    path: Sequence[tuple[str, float]]
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
@@ -87,6 +89,9 @@ def as_text(results: Results) -> str:
         lines.append(f"\n{figure.title}  (load average {figure.load_average:.1f})")
         for name, middle, spread, ratio, notes in figure_rows(figure):
             lines.append(f"  {name:24}{middle:>23}{spread:>26}{ratio:>10}  {notes}")
+    if results.path:
+        lines.append("\nThe way of an event through the web process")
+        lines += [f"  {step:66}{cost:>11.1f} µs" for step, cost in results.path]
     lines.append("\nTargets")
     lines += [f"  {text:66}{value:>14}  {said}" for text, value, said in target_rows(results)]
     lines += [f"  skipped: {name}: {reason}" for name, reason in results.skipped.items()]
@@ -121,6 +126,15 @@ def as_markdown(results: Results) -> str:
             "| | median | rounds | ours / theirs | load generator |",
             "|---|---|---|---|---|",
             *(f"| {' | '.join(row)} |" for row in figure_rows(figure)),
+        ]
+    if results.path:
+        lines += [
+            "",
+            "### The way of an event through the web process",
+            "",
+            "| step | µs |",
+            "|---|---|",
+            *(f"| {step} | {cost:.1f} |" for step, cost in results.path),
         ]
     lines += ["", "### Peers", ""]
     lines += [f"- {name}: {version}." for name, version in results.versions.items()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from benchmarks.contest import Bench, Contestant, Turn
+from benchmarks.contest import Bench, Contestant, Turn, open_all
 from benchmarks.figures import Figure
 from benchmarks.load import percentile
 from benchmarks.peers.centrifugo import Centrifugo
@@ -75,8 +75,7 @@ def sustained_large(bench: Bench) -> list[Figure]:
 
 def _sustained(bench: Bench, figure: Figure, sockets: int, *peers: type) -> None:
     with bench.contestants(*peers, dialect=lambda peer: peer.dialect(TOPIC)) as contestants:
-        for contestant in contestants:
-            contestant.open(sockets)
+        open_all(contestants, sockets)
 
         def measure(contestant: Contestant) -> Turn:
             def publish() -> None:
@@ -106,8 +105,7 @@ def at_pace(bench: Bench) -> list[Figure]:
 
     peers = (Gateway, NatsWebSocket, Sender, Centrifugo)
     with bench.contestants(*peers, dialect=lambda peer: peer.dialect(TOPIC)) as contestants:
-        for contestant in contestants:
-            contestant.open(sockets)
+        open_all(contestants, sockets)
         bench.contest(contestants, [half, most], measure)
     return [half, most]
 
@@ -132,7 +130,6 @@ def burst(bench: Bench) -> list[Figure]:
 
     peers = (Gateway, NatsWebSocket, Node, Sender, Centrifugo)
     with bench.contestants(*peers, dialect=lambda peer: peer.dialect(TOPIC)) as contestants:
-        for contestant in contestants:
-            contestant.open(sockets)
+        open_all(contestants, sockets)
         bench.contest(contestants, [figure], measure)
     return [figure]

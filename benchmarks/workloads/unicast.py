@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import cycle, islice
 
-from benchmarks.contest import Bench, Contestant, Turn
+from benchmarks.contest import Bench, Contestant, Turn, open_all
 from benchmarks.figures import Figure
 from benchmarks.peers.base import Peer
 from benchmarks.peers.centrifugo import Centrifugo
@@ -39,8 +39,7 @@ def thousand(bench: Bench) -> list[Figure]:
     figure = Figure("unicast-1000", "unicast, 1,000 users", "deliveries/s")
     peers: tuple[type[Peer], ...] = (Gateway, Node, NatsWebSocket, Nchan, Centrifugo, SocketIo)
     with bench.contestants(*peers, dialect=lambda peer: peer.dialect(None)) as contestants:
-        for contestant in contestants:
-            contestant.open(1000)
+        open_all(contestants, 1000)
 
         def measure(contestant: Contestant) -> Turn:
             spread(contestant, 1000, WARM_UP)

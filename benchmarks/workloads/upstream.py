@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from itertools import count
 
-from benchmarks.contest import Bench, Contestant, Turn
+from benchmarks.contest import Bench, Contestant, Turn, open_all
 from benchmarks.figures import Figure
 from benchmarks.load import Client, percentile
 from benchmarks.peers.channels import StockBridge
@@ -33,8 +33,7 @@ def publish(bench: Bench) -> list[Figure]:
 
     peers = (Gateway, StoringNode, Node)
     with bench.contestants(*peers, dialect=lambda peer: peer.publishing()) as contestants:
-        for contestant in contestants:
-            contestant.open(PUBLISHERS)
+        open_all(contestants, PUBLISHERS)
         bench.contest(contestants, [rate, half], measure)
     return [rate, half]
 
@@ -84,7 +83,6 @@ def bridge(bench: Bench) -> list[Figure]:
 
     peers = (Clustered, StockBridge)
     with bench.contestants(*peers, dialect=lambda peer: peer.dialect(TOPIC)) as contestants:
-        for contestant in contestants:
-            contestant.open(1)
+        open_all(contestants, 1)
         bench.contest(contestants, [figure], measure)
     return [figure]
