@@ -77,10 +77,9 @@ def names(text: str) -> list[str]:
 
 def scale_of(options: argparse.Namespace, files: int) -> Scale:
     """Return how much to do, where that many files may be open."""
-    room = (files - SPARE_FILES) // 2 * 2
-    if options.quick:
-        return Scale(rounds=options.rounds or 1, seconds=1.5, sockets=min(2000, room))
-    return Scale(rounds=options.rounds or 3, seconds=2.5, sockets=min(10_000, room))
+    room = files - SPARE_FILES
+    rounds, seconds, sockets = (1, 1.0, 2000) if options.quick else (3, 2.0, 10_000)
+    return Scale(options.rounds or rounds, seconds, min(sockets, room), room)
 
 
 def measure(options: argparse.Namespace, command: str) -> Results:

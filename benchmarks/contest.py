@@ -27,12 +27,14 @@ class Scale:
     Attributes:
         rounds: how often each peer has its turn.
         seconds: of one turn.
-        sockets: the most that are open at once.
+        sockets: the most that one peer holds.
+        room: the most that all peers of a workload hold together.
     """
 
     rounds: int
     seconds: float
     sockets: int
+    room: int
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,12 @@ TARGETS: Sequence[Target] = (
         40.0,
         peer="channels, daphne",
     ),
-    Target("fanout-500", "fan-out, 500 sockets: 0.75 × the C send loop", 0.75, peer="C send loop"),
+    Target(
+        "fanout-alone",
+        "fan-out, 500 sockets, event by event: 0.75 × the C send loop",
+        0.75,
+        peer="C send loop",
+    ),
     Target("fanout-500", "fan-out, 500 sockets: 1.0 × Centrifugo", 1.0, peer="centrifugo"),
     Target(
         "paced-p99",

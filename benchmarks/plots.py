@@ -10,7 +10,7 @@ from .figures import Figure
 
 OURS_COLOUR, THEIRS_COLOUR = "#0b6e4f", "#9aa5b1"
 PANELS = {
-    "performance-fanout.png": ("fanout-500", "fanout-5000", "burst", "paced-p99"),
+    "performance-fanout.png": ("fanout-500", "fanout-alone", "burst", "paced-p99"),
     "performance-sockets.png": ("unicast-1000", "unicast-10000", "connect", "memory"),
     "performance-streams.png": ("publish", "resume", "bridge", "cost-rules"),
 }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from benchmarks.contest import Bench, Contestant, Turn, open_all
 from benchmarks.figures import Figure
 from benchmarks.load import percentile
+from benchmarks.peers.base import Peer
 from benchmarks.peers.centrifugo import Centrifugo
 from benchmarks.peers.channels import OnDaphne, OnUvicorn
 from benchmarks.peers.gateway import Gateway
@@ -19,7 +20,7 @@ from benchmarks.peers.socketio import SocketIo
 from benchmarks.publisher import paced
 
 TOPIC = "room.bench"
-WINDOW = 16
+WINDOW = 8
 """Events on their way at once in the sustained workloads: enough that no peer waits for the
 publisher where other work delays it for a moment. A peer may join what waits."""
 WARM_UP = 0.3
@@ -58,22 +59,29 @@ def sustain(
 
 
 def sustained(bench: Bench) -> list[Figure]:
-    """500 sockets on one topic, as fast as each peer can."""
+    """500 sockets on one topic, as fast as each peer can; then the same, event by event."""
     figure = Figure("fanout-500", "fan-out, 500 sockets", "deliveries/s")
+    alone = Figure("fanout-alone", "fan-out, 500 sockets, event by event", "deliveries/s")
     peers = (Gateway, Node, Sender, NatsWebSocket, Nchan, Centrifugo, SocketIo, OnDaphne, OnUvicorn)
-    _sustained(bench, figure, 500, *peers)
-    return [figure]
+    _sustained(bench, [figure, alone], [WINDOW, 1], 500, *peers)
+    return [figure, alone]
 
 
 def sustained_large(bench: Bench) -> list[Figure]:
     """5,000 sockets on one topic, as fast as each peer can."""
-    sockets = min(5000, bench.scale.sockets // 3)
+    sockets = min(bench.scale.sockets // 2, bench.scale.room // 3)
     figure = Figure("fanout-5000", f"fan-out, {sockets:,} sockets", "deliveries/s")
-    _sustained(bench, figure, sockets, Gateway, Node, NatsWebSocket)
+    _sustained(bench, [figure], [WINDOW], sockets, Gateway, Node, NatsWebSocket)
     return [figure]
 
 
-def _sustained(bench: Bench, figure: Figure, sockets: int, *peers: type) -> None:
+def _sustained(
+    bench: Bench,
+    figures: Sequence[Figure],
+    windows: Sequence[int],
+    sockets: int,
+    *peers: type[Peer],
+) -> None:
     with bench.contestants(*peers, dialect=lambda peer: peer.dialect(TOPIC)) as contestants:
         open_all(contestants, sockets)
 
@@ -82,9 +90,13 @@ def _sustained(bench: Bench, figure: Figure, sockets: int, *peers: type) -> None
                 contestant.publisher.publish(TOPIC)
 
             sustain(contestant, sockets, WARM_UP, publish, WINDOW)
-            return sustain(contestant, sockets, bench.scale.seconds, publish, WINDOW)
+            turns = [
+                sustain(contestant, sockets, bench.scale.seconds, publish, window)
+                for window in windows
+            ]
+            return Turn([turn.values[0] for turn in turns], sum(turn.lost for turn in turns))
 
-        bench.contest(contestants, [figure], measure)
+        bench.contest(contestants, figures, measure)
 
 
 def at_pace(bench: Bench) -> list[Figure]:

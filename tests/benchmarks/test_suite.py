@@ -25,7 +25,9 @@ needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not i
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path, Scale(rounds=2, seconds=0.2, sockets=20), say=lambda line: None)
+    return Bench(
+        tmp_path, Scale(rounds=2, seconds=0.2, sockets=20, room=100), say=lambda line: None
+    )
 
 
 @pytest.fixture
