@@ -93,7 +93,10 @@ def measure(options: argparse.Namespace, command: str) -> Results:
         bench = Bench(Path(directory), scale, peers)
         for name in (name for name in WORKLOADS if name in (options.only or WORKLOADS)):
             bench.say(f"{name} ({time.monotonic() - begun:.0f} s)")
-            figures += WORKLOADS[name](bench)
+            try:
+                figures += WORKLOADS[name](bench)
+            except (OSError, Missing) as exc:
+                bench.skip(f"workload {name}", str(exc))
         steps = path.measure() if PATH in (options.only or [PATH]) else []
     seconds = time.monotonic() - begun
     return Results(command, seconds, described, bench.versions, bench.skipped, figures, steps)

@@ -120,10 +120,13 @@ class Bench:
     ) -> None:
         """Give each contestant one turn a round, forwards and backwards by turns.
 
-        A contestant that fails is noted as skipped and leaves.
+        A peer that fails is noted as skipped and leaves.
 
         Args:
             rounds: None: as many as the scale says.
+
+        Raises:
+            OSError, Missing: when ours fails, for then there is nothing to compare.
         """
         left = list(contestants)
         busy: dict[str, list[float]] = {}
@@ -135,6 +138,8 @@ class Bench:
                 try:
                     turn = measure(contestant)
                 except (OSError, Missing) as exc:
+                    if name == figures[0].ours:
+                        raise
                     self.skip(name, f"failed in {figures[0].key}: {exc}")
                     continue
                 share = (time.process_time() - used) / (time.monotonic() - begun)

@@ -17,10 +17,11 @@ from typing import Any
 import uvloop
 
 from realtime.bridge import Bridge
-from realtime.broker import Message, Subscription, _DirectClient
 from realtime.delivery import Delivery
 from realtime.fanout import Fanout, FanoutOptions
 from realtime.layers import InProcessChannelLayer
+from realtime.metrics import Metrics
+from realtime.nats_client import DirectClient, Message, Subscription
 from realtime.protocol.messages import event_from
 from realtime.protocol.subjects import Subjects
 
@@ -86,7 +87,7 @@ class Sending(Counting):
 
 
 async def timed(
-    client: _DirectClient, tally: SimpleNamespace, after: Callable[[], None] = lambda: None
+    client: DirectClient, tally: SimpleNamespace, after: Callable[[], None] = lambda: None
 ) -> float:
     """Feed rounds of events; return the least processor time for one event, in microseconds."""
     best = float("inf")
@@ -104,15 +105,15 @@ async def timed(
     return best / TOPICS * 1e6
 
 
-def client_with(handler: Handler) -> _DirectClient:
+def client_with(handler: Handler) -> DirectClient:
     """Return a NATS client without a connection; everything that comes goes to a handler."""
-    client = _DirectClient()
+    client = DirectClient()
     client._subs[1] = Subscription(">", "", handler)
     return client
 
 
 async def parsing(tally: SimpleNamespace) -> float:
-    class Deaf(_DirectClient):
+    class Deaf(DirectClient):
         async def _process_msg(self, *message: Any) -> None:
             tally.events += 1
 
@@ -162,7 +163,7 @@ async def fanned(
     options = FanoutOptions(
         durable_topics=DURABLE, hold=0.025, check_interval=3600, linger=60, ring_events=128
     )
-    fanout = Fanout(layer, silent, bridge, options)
+    fanout = Fanout(layer, silent, bridge, options, Metrics())
     await fanout.start()
     for number, wanted in enumerate(sockets):
         feed = await fanout.join(topic_of(number))

@@ -35,6 +35,7 @@ http {{
     server {{
         listen {host}:{port} backlog=4096;
         keepalive_requests 10000000;
+        keepalive_timeout 1h;
         location ~ ^/publish/(.+)$ {{
             nchan_publisher;
             nchan_channel_id $1;

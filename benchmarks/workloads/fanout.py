@@ -25,8 +25,9 @@ WINDOW = 8
 publisher where other work delays it for a moment. A peer may join what waits."""
 WARM_UP = 0.3
 """Seconds of load before each turn that do not count."""
-DRAIN = 15.0
-"""Seconds that events may still take when nothing more is published."""
+DRAIN = 5.0
+"""Seconds that events may still take when nothing more is published. Not more: the sockets of
+the other peers are not answered meanwhile, and Daphne closes those that are silent for 30 s."""
 RATE = 300
 """Events a second to 500 sockets: 150,000 deliveries a second."""
 BURST = 400
@@ -39,6 +40,9 @@ def sustain(
 
     Args:
         fan: sockets that each event goes to.
+
+    Raises:
+        ConnectionError: when sockets were closed meanwhile.
     """
     load = contestant.load
     load.forget()
@@ -55,6 +59,8 @@ def sustain(
     last = load.run(float("inf"), seconds, turn)
     if load.events < published * fan:
         last = load.run(published * fan, DRAIN)
+    if load.closed:
+        raise ConnectionError(f"it closed {load.closed} sockets")
     return Turn([load.events / (last - begun)], published * fan - load.events)
 
 
