@@ -8,7 +8,8 @@ import os
 
 from channels_redis.pubsub import RedisPubSubChannelLayer
 
-from realtime.broker import Message, connected
+from realtime.broker import connected
+from realtime.nats_client import Message
 
 
 async def run() -> None:

@@ -18,6 +18,7 @@ from ..authentication import Authenticator
 from ..broker import Broker
 from ..conf import settings
 from ..control import Control
+from ..metrics import Metrics
 from ..protocol.exceptions import AclDenied, AuthFailed
 from ..protocol.messages import AuthRequest, Identity
 from ..protocol.rules import Action
@@ -74,7 +75,9 @@ async def ask(broker: Broker, question: AuthRequest) -> Identity:
         AuthFailed: it denied the credential, or its time is over.
         AuthUnavailable: no usable answer: never a pass.
     """
-    authenticator = Authenticator(broker, Subjects(settings.PREFIX).auth, settings.AUTH_TIMEOUT)
+    # Its counts go nowhere: those of the sockets are another process's.
+    subject = Subjects(settings.PREFIX).auth
+    authenticator = Authenticator(broker, subject, settings.AUTH_TIMEOUT, Metrics())
     identity = await authenticator.authenticate(question)
     if identity.expires_at is not None and identity.expires_at <= time.time():
         raise AuthFailed("The credential has expired.")

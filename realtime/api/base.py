@@ -91,26 +91,35 @@ class Throttle(ScopedRateThrottle):
         return str(request.META.get("REMOTE_ADDR", ""))
 
 
-class GatewayView(APIView):
-    """A view of the REST API.
+class ApiMixin:
+    """What holds for every address below the API, whatever the project's own DRF settings say.
 
     Attributes:
-        permission: the Django permission it needs; None: being logged in is enough.
         throttle_scope: a key of API_RATES.
     """
 
-    permission: str | None = None
-    throttle_scope = "read"
-    parser_classes = (BodyParser,)
-    renderer_classes = (StructRenderer,)
-    permission_classes = (HasPermission,)
     throttle_classes = (Throttle,)
+    throttle_scope = "read"
     versioning_class = None
+    # Without OPTIONS, which would tell nothing that the OpenAPI document does not.
     http_method_names = ("get", "head", "post", "put", "patch", "delete")
 
     def get_exception_handler(self) -> Any:
-        """Return the handler that makes problem details, whatever the project's is."""
+        """Return the handler that makes problem details."""
         return problems.handle
+
+
+class GatewayView(ApiMixin, APIView):
+    """An operation of the REST API.
+
+    Attributes:
+        permission: the Django permission it needs; None: being logged in is enough.
+    """
+
+    permission: str | None = None
+    parser_classes = (BodyParser,)
+    renderer_classes = (StructRenderer,)
+    permission_classes = (HasPermission,)
 
     def handle_exception(self, exc: Exception) -> Response:
         """Answer a credential that the backend denies as one that nobody knows: 401."""

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from . import bodies, inputs, problems
-from .base import Throttle
+from .base import ApiMixin
 
 REFERENCE = "#/components/schemas/{name}"
 POLICY = (
@@ -72,27 +72,17 @@ class StructExtension(OpenApiSerializerExtension):
         return _finished(name, components[name])
 
 
-class SchemaView(SpectacularJSONAPIView):
+class SchemaView(ApiMixin, SpectacularJSONAPIView):
     """The OpenAPI document, as JSON."""
 
     authentication_classes = ()
-    throttle_classes = (Throttle,)
-    throttle_scope = "read"
-    http_method_names = ("get", "head")
-
-    def get_exception_handler(self) -> Any:
-        """Return the handler that makes problem details."""
-        return problems.handle
 
 
-class DocsView(SpectacularSwaggerSplitView):
+class DocsView(ApiMixin, SpectacularSwaggerSplitView):
     """The OpenAPI document as a page to read and to try; brings all it needs itself."""
 
     url_name = "api:schema"
     authentication_classes = ()
-    throttle_classes = (Throttle,)
-    throttle_scope = "read"
-    http_method_names = ("get", "head")
 
     @extend_schema(exclude=True)
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -102,10 +92,6 @@ class DocsView(SpectacularSwaggerSplitView):
         # The script holds the CSRF token.
         response.headers["Cache-Control"] = "no-store"
         return response
-
-    def get_exception_handler(self) -> Any:
-        """Return the handler that makes problem details."""
-        return problems.handle
 
 
 def answers(output: type[Struct] | None, *codes: int, ok: int = 200, text: str = "") -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import msgspec
@@ -38,6 +39,8 @@ from .parameters import (
 from .publishing import plans_for, publish_all
 from .schema import RETRY_AFTER, answers
 from .stats import gather_stats
+
+logger = logging.getLogger(__name__)
 
 _decode_event = msgspec.json.Decoder(bodies.StoredEvent).decode
 
@@ -165,7 +168,9 @@ class DisconnectView(UserView):
 
         Needs the permission `realtime.disconnect_user`.
         """
-        commands.disconnect(user_id, read_body(request, bodies.DisconnectInput).reason)
+        body = read_body(request, bodies.DisconnectInput)
+        commands.disconnect(user_id, body.reason)
+        logger.info("disconnect user=%s by=%s", user_id, request.user.pk)
         return Response(status=202)
 
 
@@ -185,7 +190,9 @@ class UnsubscribeView(UserView):
 
         Needs the permission `realtime.disconnect_user`.
         """
-        commands.unsubscribe(user_id, read_body(request, bodies.UnsubscribeInput).topic)
+        body = read_body(request, bodies.UnsubscribeInput)
+        commands.unsubscribe(user_id, body.topic)
+        logger.info("unsubscribe user=%s topic=%s by=%s", user_id, body.topic, request.user.pk)
         return Response(status=202)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +17,7 @@ from django.db import OperationalError
 from django.test import Client
 from pytest_django import Settings
 
+from realtime import link
 from realtime.api import views
 from realtime.embedded import NatsServer
 from realtime.outbox import OutboxMessage
@@ -105,6 +108,18 @@ def test_nats_that_says_nothing_is_given_up(client, settings, black_hole, method
     use(settings, NATS_URL=black_hole, NATS_CONNECT_TIMEOUT=60.0, API_TIMEOUT=0.2)
     found = problem(send(client, method, path, body), 503, "UNAVAILABLE")
     assert "in time" in found["detail"]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), OPERATIONS)
+def test_nats_that_freezes_is_given_up(client, settings, nats_server, method, path, body):
+    use(settings, NATS_URL=nats_server.url, API_TIMEOUT=0.2, AUTH_TIMEOUT=60.0, STORE_TIMEOUT=60.0)
+    link.run(lambda broker: broker.flush())
+    os.kill(nats_server.pid, signal.SIGSTOP)
+    try:
+        response = send(client, method, path, body)
+    finally:
+        os.kill(nats_server.pid, signal.SIGCONT)
+    problem(response, 503, "UNAVAILABLE")
 
 
 @pytest.mark.parametrize(("method", "path", "body"), OPERATIONS[:4])
