@@ -23,7 +23,7 @@ MARKER = b'"at":'
 SAMPLE = 16
 _READ = 1 << 18
 _ENDS = b"}\n]"
-_PING, _PONG = 0x89, b"\x8a\x80\0\0\0\0"
+_PING, _PONG = b"\x89", 0x8A
 _KEY = base64.b64encode(b"benchmark client").decode()
 
 
@@ -92,11 +92,20 @@ class Client:
         count = data.count(self.marker)
         self.events += count
         self.tail = b"" if data[-1] in _ENDS else data[1 - len(self.marker) :]
-        if not count and data[0] == _PING:
-            # Where the other side is gone, the next read says so.
-            with contextlib.suppress(OSError):
-                self.sock.send(_PONG)
+        if data.startswith(_PING):
+            self._pong(data)
+        elif (end := data.find(b"}" + _PING)) >= 0:
+            self._pong(data[end + 1 :])
         return count
+
+    def _pong(self, ping: bytes) -> None:
+        end = 2 + ping[1] if len(ping) > 1 else 2
+        if end >= len(ping):
+            # Nothing follows it, and its own bytes begin no marker.
+            self.tail = b""
+        # Where the other side is gone, the next read says so.
+        with contextlib.suppress(OSError):
+            self.sock.send(mask(ping[2:end], _PONG))
 
 
 class Load:

@@ -16,6 +16,8 @@ from .base import HOST, ROOT, Missing, Peer
 from .gateway import frame
 from .redis import RedisServer, find
 
+PING_INTERVAL = "3600"
+"""Seconds; longer than any run, for both close sockets that were busy when the ping came."""
 APPLICATION = "benchmarks.peers.channels_app:application"
 
 
@@ -77,7 +79,7 @@ class OnDaphne(Channels):
     server = "daphne"
 
     def arguments(self) -> list[str]:
-        return ["-b", HOST, "-p", str(self.port), "-v", "0"]
+        return ["-b", HOST, "-p", str(self.port), "-v", "0", "--ping-interval", PING_INTERVAL]
 
 
 class OnUvicorn(Channels):
@@ -88,7 +90,8 @@ class OnUvicorn(Channels):
 
     def arguments(self) -> list[str]:
         address = ["--host", HOST, "--port", str(self.port), "--log-level", "warning"]
-        return [*address, "--loop", "uvloop", "--ws-per-message-deflate", "false"]
+        options = ["--loop", "uvloop", "--ws-per-message-deflate", "false"]
+        return [*address, *options, "--ws-ping-interval", PING_INTERVAL]
 
 
 class StockBridge(OnUvicorn):

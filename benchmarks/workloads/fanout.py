@@ -26,8 +26,8 @@ publisher where other work delays it for a moment. A peer may join what waits.""
 WARM_UP = 0.3
 """Seconds of load before each turn that do not count."""
 DRAIN = 5.0
-"""Seconds that events may still take when nothing more is published. Not more: the sockets of
-the other peers are not answered meanwhile, and Daphne closes those that are silent for 30 s."""
+"""Seconds that events may still take when nothing more is published. Not more: the pings of the
+other peers are not answered meanwhile."""
 RATE = 300
 """Events a second to 500 sockets: 150,000 deliveries a second."""
 BURST = 400

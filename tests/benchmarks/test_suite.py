@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from benchmarks import path
 from benchmarks.contest import Bench, Contestant, Scale, Turn
 from benchmarks.figures import Figure
-from benchmarks.load import Load
+from benchmarks.load import MARKER, Client, Load, mask
 from benchmarks.peers.base import Missing, Peer
 from benchmarks.peers.gateway import Gateway
 from benchmarks.peers.sender import Sender
@@ -62,6 +64,23 @@ def test_load_notices_that_a_peer_closed(sender: Sender) -> None:
     load.run(1, 10, turn=lambda: setattr(load, "events", int(load.closed == 3)))
     assert load.closed == 3
     load.close()
+
+
+@pytest.mark.parametrize("before", [b"", b'\x81\x0a{"at":1.0}'])
+def test_client_answers_each_ping_with_its_payload(before: bytes) -> None:
+    near, far = socket.socketpair()
+    client = Client(0, deque(), MARKER)
+    client.sock.close()
+    client.sock = near
+    for payload in (b"1234", b"5678"):
+        far.sendall(before + b"\x89\x04" + payload)
+        data = client.read()
+        assert data is not None
+        client.count(data)
+        assert far.recv(100) == mask(payload, 0x8A)
+    assert client.events == 2 * before.count(MARKER)
+    near.close()
+    far.close()
 
 
 def test_load_says_so_when_nothing_listens() -> None:
