@@ -12,7 +12,11 @@ from django.db import transaction
 from .models import AccessRule, Action
 
 GROUP = "demo"
-NOTE = "Demo: the demo group talks in every room."
+RULES = (
+    (Action.SUBSCRIBE, "room.>", "Demo: the demo group talks in every room."),
+    (Action.PUBLISH, "room.>", "Demo: the demo group talks in every room."),
+    (Action.SUBSCRIBE, "live.prices.>", "Demo: the demo group watches the made-up prices."),
+)
 # Username (and password), role.
 ACCOUNTS = (("alice", "user"), ("bob", "user"), ("admin", "superuser"))
 
@@ -29,8 +33,8 @@ def make_demo_accounts() -> list[tuple[str, str, str]]:
     with transaction.atomic():
         group, group_made = Group.objects.get_or_create(name=GROUP)
         if group_made:
-            for action in (Action.SUBSCRIBE, Action.PUBLISH):
-                AccessRule.objects.create(group=group, action=action, topic="room.>", note=NOTE)
+            for action, topic, note in RULES:
+                AccessRule.objects.create(group=group, action=action, topic=topic, note=note)
         for name, role in ACCOUNTS:
             _make_account(name, role, group, group_made)
     return [(name, name, role) for name, role in ACCOUNTS]

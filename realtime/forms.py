@@ -67,3 +67,10 @@ class NotificationForm(forms.Form):
         nonce = self.cleaned_data["nonce"] or uuid.uuid4()
         words = (str(self.recipient.pk), self.cleaned_data["title"], self.cleaned_data["message"])
         return str(uuid.uuid5(nonce, "\0".join(words)))
+
+
+class ReadForm(forms.Form):
+    """Up to where notifications are read; the names are those of the frames."""
+
+    seqNo = forms.IntegerField(min_value=0, max_value=2**53)  # noqa: N815
+    epoch = forms.CharField(max_length=64)

@@ -110,15 +110,16 @@ def latest(topic: str, limit: int = 20) -> Latest:
         Unavailable: when the stream does not answer.
     """
     parse_topic(topic, settings.OPEN_TOPICS)
+    return link.run(lambda broker: latest_with(broker, topic, limit), timeout=LATEST_TIMEOUT)
 
-    async def read(broker: Broker) -> Latest:
-        history = make_history(broker)
-        await history.info()
-        events = await history.latest(topic, limit, None)
-        position = events[-1].sequence if events else await history.top(topic)
-        return Latest([msgspec.json.decode(one.text) for one in events], position, history.epoch)
 
-    return link.run(read, timeout=LATEST_TIMEOUT)
+async def latest_with(broker: Broker, topic: str, limit: int) -> Latest:
+    """Do what `latest` does, with a broker at hand and a topic known to be well formed."""
+    history = make_history(broker)
+    await history.info()
+    events = await history.latest(topic, limit, None)
+    position = events[-1].sequence if events else await history.top(topic)
+    return Latest([msgspec.json.decode(one.text) for one in events], position, history.epoch)
 
 
 def notifications_of(user_id: int | str) -> str:

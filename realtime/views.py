@@ -1,6 +1,8 @@
-"""Pages: what this is, and a user's notifications."""
+"""Pages: what this is, and a user's notifications. The demonstrations are in demo_views.py."""
 
 from __future__ import annotations
+
+import logging
 
 from asgiref.sync import sync_to_async
 from django.contrib import messages
@@ -10,13 +12,17 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonRes
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from . import publish
-from .forms import NotificationForm
+from . import publish, reading
+from .forms import NotificationForm, ReadForm
 from .protocol.exceptions import GatewayError, Unavailable
 
 JSON = "application/json"
+PAGE_EVENTS = 50
+"""Notifications that the page brings; notifications.js asks for as many at a time."""
+
+logger = logging.getLogger(__name__)
 
 
 @require_safe
@@ -71,11 +77,45 @@ async def send_notification(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(reverse("notifications"))
 
 
+@require_http_methods(["GET", "POST"])
+@never_cache
+async def read_position(request: HttpRequest) -> JsonResponse:
+    """Tell up to where the user has read their notifications, or move that on.
+
+    The position is null where nothing was marked yet.
+    """
+    user = await request.auser()
+    if not user.is_authenticated:
+        return _told("You are signed out. Log in again.", status=401)
+    try:
+        if request.method == "GET":
+            return JsonResponse(reading.as_dict(await reading.position_of(user.pk)))
+        form = ReadForm(request.POST)
+        if not form.is_valid():
+            return _told("Send 'seqNo' and 'epoch'.", status=400, errors=form.errors)
+        moved = await reading.mark_read(
+            user.pk, form.cleaned_data["seqNo"], form.cleaned_data["epoch"]
+        )
+    except reading.OtherEpoch as exc:
+        return _told(str(exc), status=409)
+    except GatewayError as exc:
+        return _told(str(exc), status=503)
+    return JsonResponse(reading.as_dict(moved))
+
+
 def _notifications(
     request: HttpRequest, form: NotificationForm, *, status: int = 200
 ) -> HttpResponse:
+    try:
+        inbox = reading.inbox(request.user.pk, PAGE_EVENTS)
+    except GatewayError as exc:
+        # The page asks by itself once it is connected.
+        logger.warning("page without latest events user=%s reason=%s", request.user.pk, exc)
+        inbox = None
     context = {
         "topic": publish.notifications_of(request.user.pk),
+        "read_topic": reading.read_topic_of(request.user.pk),
+        "inbox": inbox,
         "form": form if request.user.is_staff else None,
     }
     return render(request, "realtime/notifications.html", context, status=status)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from playwright.sync_api import (
@@ -245,6 +246,8 @@ class Script:
     Attributes:
         history: what is stored, oldest first: (sequence, data).
         sockets: those that the page opened.
+        marks: what the page marked as read, as it was posted.
+        refusal: what a `publish` is refused with; None: it is confirmed.
     """
 
     def __init__(self, page: Page, user_id: str) -> None:
@@ -255,8 +258,19 @@ class Script:
         self.sockets: list[WebSocketRoute] = []
         self.refusing = False
         self.frames: list[dict[str, Any]] = []
+        self.marks: list[dict[str, Any]] = []
+        self.refusal: dict[str, Any] | None = None
         page.route_web_socket("**/ws/", self._opened)
         page.route("**/notifications/", self._without_latest)
+        page.route("**/notifications/read/", self._mark)
+
+    def _mark(self, route: Route) -> None:
+        """Keep what is read, as the server does."""
+        if route.request.method == "POST":
+            posted = parse_qs(route.request.post_data or "")
+            self.marks.append({"seqNo": int(posted["seqNo"][0]), "epoch": posted["epoch"][0]})
+        kept = self.marks[-1] if self.marks else {"seqNo": None, "epoch": None}
+        route.fulfill(json=kept)
 
     def _without_latest(self, route: Route) -> None:
         """Serve the page as when the stream is away: what is stored is for the script to say."""
@@ -314,10 +328,12 @@ class Script:
             "subscribe": {"type": "subscribed", "seqNo": top, "epoch": "e1", "recovered": True},
             "unsubscribe": {"type": "unsubscribed", "reason": "client"},
             "history": {"type": "reply", "data": self._page(frame)},
+            "presence": {"type": "reply", "data": []},
+            "publish": self.refusal or {"type": "ack", "status": "ok", "seqNo": top + 1},
             "ping": {"type": "pong"},
         }
         if (answer := answers.get(frame["type"])) is not None:
-            echoed = {key: frame[key] for key in ("id", "topic") if key in frame}
+            echoed = {key: frame[key] for key in ("id", "topic", "messageId") if key in frame}
             socket.send(json.dumps({**echoed, **answer}))
 
     def _page(self, frame: dict[str, Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,9 @@ from playwright.sync_api import Browser, Page, expect
 from .conftest import Live, Script, open_inbox
 
 
+PAGES = ["/notifications/", "/chat/", "/prices/", "/playground/"]
+
+
 def titles(page: Page) -> list[str]:
     """Return the titles on the page, newest first."""
     return page.locator("#feed article .title").all_inner_texts()
@@ -134,16 +137,77 @@ def test_unread_is_counted_in_heading_and_title_until_marked(live, scripted, pag
     expect(page.locator("#unread")).to_have_text("1")
 
 
-def test_unread_marked_in_one_tab_counts_in_the_other(live, scripted, page):
+def test_unread_marked_elsewhere_counts_here(live, scripted, page):
+    scripted.history = [(1, "one"), (2, "two")]
+    open_inbox(live, page)
+    expect(page.locator("#unread")).to_have_text("2")
+    mark = {"seqNo": 1, "epoch": "e1"}
+    scripted.send({**scripted.event(3, mark), "topic": f"user.{scripted.user_id}.read"})
+    expect(page.locator("#unread")).to_have_text("1")
+
+
+def test_unread_stays_when_it_could_not_be_marked(live, scripted, page):
+    scripted.history = [(1, "one")]
+    page.route("**/notifications/read/", lambda route: route.fulfill(status=503, json=AWAY))
+    open_inbox(live, page)
+    page.get_by_role("button", name="Mark all as read").click()
+    expect(page.get_by_role("alert")).to_have_text("Not marked as read. NATS is away.")
+    expect(page.locator("#unread")).to_have_text("1")
+
+
+AWAY = {"message": "NATS is away."}
+
+
+# The keyboard's focus
+
+
+def test_focus_stays_on_its_article_while_others_come_and_go(live, scripted, page):
+    scripted.history = [(n, f"event {n}") for n in range(1, 71)]
+    open_inbox(live, page)
+    held = page.locator("#feed article").nth(2)
+    held.focus()
+    scripted.message(71, "new")
+    expect(page.locator("#feed article")).to_have_count(51)
+    page.get_by_role("button", name="Mark all as read").evaluate("(button) => button.click()")
+    expect(page.locator("#unread")).to_be_hidden()
+    page.get_by_role("button", name="Show earlier").evaluate("(button) => button.click()")
+    expect(page.locator("#feed article")).to_have_count(71)
+    assert page.evaluate("document.activeElement.textContent").count("event 68") == 1
+
+
+def test_focus_goes_on_when_its_article_is_gone(live, scripted, page):
+    scripted.history = [(1, "one"), (2, "two")]
+    open_inbox(live, page)
+    page.locator("#feed article").last.focus()
+    scripted.send({"type": "reset", "topic": scripted.topic, "epoch": "e2"})
+    scripted.message(1, "first of the new stream", 0)
+    expect(page.locator("#feed article")).to_have_count(1)
+    expect(page.locator("#feed article")).to_be_focused()
+    expect(page.locator("#feed article")).to_contain_text("first of the new stream")
+
+
+def test_focus_leaves_a_list_that_is_empty(live, scripted, page):
     scripted.history = [(1, "one")]
     open_inbox(live, page)
-    other = page.context.new_page()
-    script = Script(other, scripted.user_id)
-    script.history = scripted.history
-    open_inbox(live, other)
-    expect(other.locator("#unread")).to_have_text("1")
-    page.get_by_role("button", name="Mark all as read").click()
-    expect(other.locator("#unread")).to_be_hidden()
+    page.locator("#feed article").focus()
+    scripted.send({"type": "reset", "topic": scripted.topic, "epoch": "e2"})
+    expect(page.locator("#empty")).to_be_visible()
+    expect(page.locator("#main")).to_be_focused()
+
+
+def test_focus_stays_in_the_page_when_its_button_goes(live, scripted, page):
+    scripted.history = [(n, f"event {n}") for n in range(1, 61)]
+    open_inbox(live, page)
+    page.get_by_role("button", name="Show earlier ones").press("Enter")
+    expect(page.locator("#feed article")).to_have_count(60)
+    expect(page.locator("#feed article").nth(49)).to_be_focused()
+    scripted.refusing = True
+    scripted.send({"type": "reconnect", "afterMs": 60_000, "reason": "drain"})
+    page.get_by_role("button", name="Try now").focus()
+    scripted.refusing = False
+    page.keyboard.press("Enter")
+    expect(page.locator("#state")).to_contain_text("Connected")
+    expect(page.locator("#state")).to_be_focused()
 
 
 # What is read out
@@ -201,7 +265,8 @@ def test_unsubscribe_stops_the_list_and_stays_over_a_reload(live, scripted, page
     )
     scripted.frames.clear()
     open_inbox(live, page)
-    assert "subscribe" not in [frame["type"] for frame in scripted.frames]
+    subscribed = [one["topic"] for one in scripted.frames if one["type"] == "subscribe"]
+    assert scripted.topic not in subscribed
     page.get_by_role("button", name="Subscribe", exact=True).click()
     expect(page.locator("#state")).not_to_contain_text("unsubscribed")
     scripted.message(1, "back")
@@ -220,18 +285,20 @@ def test_unsubscribed_by_an_administrator_is_said(live, scripted, page):
 # Frame of every page
 
 
-@pytest.mark.parametrize("path", ["/", "/login/", "/notifications/"])
+@pytest.mark.parametrize("path", ["/", "/login/", *PAGES])
 def test_pages_obey_their_own_policy(live: Live, page: Page, path):
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text))
     page.on("pageerror", lambda error: problems.append(str(error)))
-    if path == "/notifications/":
+    if path in PAGES:
         live.log_in(page, "bob")
     response = page.goto(live.url() + path)
     assert response is not None
     assert "default-src 'self'" in response.headers["content-security-policy"]
     assert "unsafe" not in response.headers["content-security-policy"]
     page.wait_for_load_state("networkidle")
+    if path in PAGES:
+        expect(page.locator("#badge")).to_contain_text("Connected")
     assert problems == []
 
 
@@ -257,7 +324,12 @@ def test_pages_fit_and_their_text_can_be_read(live: Live, browser: Browser, size
     live.log_in(page, "admin")
     live.notify("admin", '{"title": "Payment failed", "body": "Declined.", "level": "error"}')
     page.locator("#feed article").first.wait_for()
-    wrong["/notifications/"] = page.evaluate(LOOK)
+    for path in PAGES:
+        page.goto(live.url() + path)
+        expect(page.locator("#badge")).to_contain_text("Connected")
+        if path == "/chat/":
+            page.get_by_role("button", name="Notifications").click()
+        wrong[path] = page.evaluate(LOOK)
     context.close()
     assert wrong == {path: [] for path in wrong}
 

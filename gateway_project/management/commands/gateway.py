@@ -26,6 +26,7 @@ from realtime import runtime, server
 from realtime.broker import Broker
 from realtime.embedded import EmbeddedError, NatsServer
 from realtime.outbox import OutboxRelay
+from realtime.prices import publish_prices
 from realtime.protocol.exceptions import Unavailable
 
 NATS_PORT = 4222
@@ -54,7 +55,9 @@ class Command(BaseCommand):
         # Read by manage.py, before the settings are loaded that depend on it.
         parser.add_argument("--data-dir", help="where database, stream and keys are kept")
         parser.add_argument(
-            "--demo", action="store_true", help="make the accounts alice, bob and admin, once"
+            "--demo",
+            action="store_true",
+            help="make the accounts alice, bob and admin, once, and publish made-up prices",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -83,7 +86,8 @@ class Command(BaseCommand):
                 self.stdout.write(banner(f"http://{shown}:{port}", url, accounts))
                 self.stdout.flush()
 
-            server.serve(listener, beside=[auth_worker, outbox_relay], ready=ready)
+            beside = [auth_worker, outbox_relay, *([demo_prices] if options["demo"] else [])]
+            server.serve(listener, beside=beside, ready=ready)
 
 
 async def auth_worker(stopping: asyncio.Event) -> None:
@@ -94,6 +98,11 @@ async def auth_worker(stopping: asyncio.Event) -> None:
 async def outbox_relay(stopping: asyncio.Event) -> None:
     """Publish the outbox until `stopping` is set."""
     await OutboxRelay(runtime.make_broker("outbox")).run(stopping)
+
+
+async def demo_prices(stopping: asyncio.Event) -> None:
+    """Publish made-up prices until `stopping` is set."""
+    await publish_prices(runtime.make_broker("demo-prices"), stopping)
 
 
 @contextlib.contextmanager

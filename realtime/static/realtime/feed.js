@@ -20,7 +20,11 @@ const STEPS = new Map([
 const LEVEL_NAMES = { info: "", success: "Success", warning: "Warning", error: "Error" };
 
 export class Feed {
-  /** @type {Map<number, HTMLElement>} articles by sequence */
+  /**
+   * By message, and not by its sequence: a stream that was started anew gives those again.
+   *
+   * @type {Map<Message, HTMLElement>}
+   */
   #articles = new Map();
   #list;
   #template;
@@ -44,11 +48,12 @@ export class Feed {
    * @param {Set<Message>} [arrived] those that came just now
    */
   show(messages, isUnread, arrived = new Set()) {
-    const wanted = new Set(messages.map(({ seqNo }) => Number(seqNo)));
-    for (const [sequence, article] of this.#articles) {
-      if (wanted.has(sequence)) continue;
+    const wanted = new Set(messages);
+    const focused = this.#focusedIndex();
+    for (const [message, article] of this.#articles) {
+      if (wanted.has(message)) continue;
       article.remove();
-      this.#articles.delete(sequence);
+      this.#articles.delete(message);
     }
     /** @type {HTMLElement | null} */
     let before = null;
@@ -65,6 +70,7 @@ export class Feed {
     }
     this.#list.hidden = messages.length === 0;
     this.#placeTabStop();
+    this.#keepFocus(focused);
   }
 
   /** Bring the relative times up to date. */
@@ -77,9 +83,8 @@ export class Feed {
 
   /** @param {Message} message */
   #articleOf(message) {
-    const sequence = Number(message.seqNo);
-    const article = this.#articles.get(sequence) ?? this.#make(message);
-    this.#articles.set(sequence, article);
+    const article = this.#articles.get(message) ?? this.#make(message);
+    this.#articles.set(message, article);
     return article;
   }
 
@@ -126,6 +131,25 @@ export class Feed {
     const article = /** @type {HTMLElement} */ (event.target).closest("article");
     if (article === null) return;
     for (const other of this.#articles.values()) other.tabIndex = other === article ? 0 : -1;
+  }
+
+  /** Return which article holds the keyboard's focus; -1: none. */
+  #focusedIndex() {
+    return [...this.#list.children].findIndex((one) => one.contains(document.activeElement));
+  }
+
+  /**
+   * The article that was focused may be gone: its successor takes the focus, else the last one,
+   * else what the list names for that.
+   *
+   * @param {number} index where it was
+   */
+  #keepFocus(index) {
+    if (index < 0 || this.#focusedIndex() >= 0) return;
+    const { children, dataset } = this.#list;
+    const next = children[Math.min(index, children.length - 1)];
+    const heir = next ?? document.getElementById(dataset.focusWhenEmpty ?? "");
+    if (heir instanceof HTMLElement) heir.focus({ preventScroll: true });
   }
 
   /** Have Tab reach the newest article, unless the reader is in the list already. */

@@ -1,43 +1,15 @@
 /**
  * The notifications that the page knows, newest first, and which of them are unread.
  *
- * Read is everything up to a mark, kept in localStorage so that all tabs of a user agree.
+ * Read is everything up to a mark (read-mark.js).
  *
  * @typedef {import("./frames.js").Message} Message
- * @typedef {{epoch: string | null, seq: number}} Mark
+ * @typedef {import("./read-mark.js").Mark} Mark
  */
+
+import { NOTHING } from "./read-mark.js";
 
 const MOST_ITEMS = 500;
-
-/**
- * Return the place where a user's mark is kept. Blocked storage remembers nothing.
- *
- * @param {string} userId
- */
-export function markStore(userId) {
-  const key = `gateway.read.${userId}`;
-  return {
-    key,
-    /** @returns {Mark} */
-    load() {
-      try {
-        const mark = JSON.parse(localStorage.getItem(key) ?? "null");
-        if (Number.isSafeInteger(mark?.seq)) return { epoch: mark.epoch ?? null, seq: mark.seq };
-      } catch {
-        // As if nothing had been read yet.
-      }
-      return { epoch: null, seq: 0 };
-    },
-    /** @param {Mark} mark */
-    save(mark) {
-      try {
-        localStorage.setItem(key, JSON.stringify(mark));
-      } catch {
-        // It holds for this page.
-      }
-    },
-  };
-}
 
 export class Inbox {
   /** @type {Message[]} newest first */
@@ -45,11 +17,12 @@ export class Inbox {
   /** @type {string | null} the stream that the sequences belong to */
   epoch = null;
   /** @type {Mark} */
-  #mark;
+  #mark = NOTHING;
+  #most;
 
-  /** @param {Mark} [mark] */
-  constructor(mark = { epoch: null, seq: 0 }) {
-    this.#mark = mark;
+  /** @param {number} [most] items that are kept; beyond it the oldest go */
+  constructor(most = MOST_ITEMS) {
+    this.#most = most;
   }
 
   /** Everything up to here is read, as long as it is the same stream. */
@@ -57,9 +30,18 @@ export class Inbox {
     return this.#mark;
   }
 
-  /** @param {Mark} mark of another tab; it only ever moves on */
+  /** @param {Mark} mark of another device or tab; it only ever moves on */
   set mark(mark) {
     if (mark.epoch !== this.#mark.epoch || mark.seq > this.#mark.seq) this.#mark = mark;
+  }
+
+  /**
+   * Go back to a mark: what was marked could not be kept.
+   *
+   * @param {Mark} mark
+   */
+  restore(mark) {
+    this.#mark = mark;
   }
 
   get unread() {
@@ -73,7 +55,7 @@ export class Inbox {
 
   /** Whether more of them would push others out. */
   get full() {
-    return this.items.length >= MOST_ITEMS;
+    return this.items.length >= this.#most;
   }
 
   /** @param {Message} message */
@@ -94,7 +76,7 @@ export class Inbox {
     const fresh = messages.filter(({ seqNo }) => seqNo !== null && !known.has(seqNo));
     this.items = [...this.items, ...fresh]
       .sort((one, other) => Number(other.seqNo) - Number(one.seqNo))
-      .slice(0, MOST_ITEMS);
+      .slice(0, this.#most);
     return this.items.filter((message) => fresh.includes(message));
   }
 

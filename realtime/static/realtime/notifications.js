@@ -7,10 +7,13 @@
 import { Announcer } from "./announcer.js";
 import { contentOf } from "./content.js";
 import { Feed } from "./feed.js";
+import { hide } from "./focus.js";
 import { messageFrom } from "./frames.js";
-import { Inbox, markStore } from "./inbox.js";
+import { Inbox } from "./inbox.js";
+import { markFrom, markKeeper } from "./read-mark.js";
 import { enhanceForm } from "./send-form.js";
-import { client, watchState } from "./site.js";
+import { client } from "./site.js";
+import { stateLine } from "./state-line.js";
 
 const PAGE = 50; // events of history at a time, and as many in the page itself
 const TICK = 20_000; // ms between updates of the relative times
@@ -22,10 +25,12 @@ const TICK = 20_000; // ms between updates of the relative times
  */
 const byId = (id) => /** @type {T} */ (document.getElementById(id));
 
-const topic = /** @type {string} */ (byId("inbox").dataset.topic);
+const { topic, readTopic, readUrl, csrf } = /** @type {Record<string, string>} */ (
+  byId("inbox").dataset
+);
 const userId = /** @type {string} */ (document.body.dataset.userId);
-const marks = markStore(userId);
-const inbox = new Inbox(marks.load());
+const keeper = markKeeper(readUrl, csrf);
+const inbox = new Inbox();
 const feed = new Feed(byId("feed"), byId("notification"));
 const announcer = new Announcer(byId("announcer"));
 const pageTitle = document.title;
@@ -39,11 +44,12 @@ let loaded = false;
 /**
  * What the server knew when it rendered the page. The live stream goes on exactly there.
  *
- * @type {{events: any[], position: number, epoch: string} | null}
+ * @type {{events: any[], position: number, epoch: string, read: number | null} | null}
  */
 let rendered = JSON.parse(document.getElementById("latest")?.textContent ?? "null");
 if (rendered !== null) {
   inbox.epoch = rendered.epoch;
+  inbox.mark = markFrom({ seqNo: rendered.read, epoch: rendered.epoch });
   inbox.add(rendered.events.map(messageFrom));
   loaded = true;
   byId("earlier").hidden = rendered.events.length < PAGE;
@@ -99,7 +105,9 @@ async function loadHistory(before) {
     const page = await client.history(topic, { limit: PAGE, before });
     inbox.add(page);
     loaded = true;
-    byId("earlier").hidden = page.length < PAGE || inbox.full;
+    const rest = page.length === PAGE && !inbox.full;
+    if (rest) byId("earlier").hidden = false;
+    else hide(byId("earlier"), byId("feed").lastElementChild ?? byId("main"));
     tellProblem("");
   } catch (error) {
     const { code, message } = /** @type {import("./errors.js").GatewayError} */ (error);
@@ -143,11 +151,38 @@ async function unsubscribe() {
   }
 }
 
-function markAllRead() {
+async function markAllRead() {
+  const before = inbox.mark;
   inbox.markAllRead();
-  marks.save(inbox.mark);
-  announcer.say("All notifications are marked as read.");
   draw();
+  try {
+    inbox.mark = await keeper.save(inbox.mark);
+    announcer.say("All notifications are marked as read.");
+    tellProblem("");
+  } catch (error) {
+    inbox.restore(before);
+    tellProblem(`Not marked as read. ${/** @type {Error} */ (error).message}`);
+  }
+  draw();
+}
+
+/** Follow what this user's other devices and tabs mark. */
+function followMark() {
+  const onMessage = (/** @type {Message} */ { data }) => {
+    inbox.mark = markFrom(data);
+    draw();
+  };
+  if (rendered !== null) {
+    // Sequences count all topics: what was marked after the page was made comes after this one.
+    const { position: since, epoch } = rendered;
+    client.subscribe(readTopic, { onMessage, since, epoch });
+    return;
+  }
+  client
+    .subscribe(readTopic, { onMessage })
+    .then(() => keeper.load())
+    .then((mark) => onMessage(/** @type {any} */ ({ data: { seqNo: mark.seq, epoch: mark.epoch } })))
+    .catch((error) => console.warn("what is read is not known", error));
 }
 
 /** @param {string} text */
@@ -199,29 +234,14 @@ function remember() {
   }
 }
 
-const state = byId("state");
-const retry = /** @type {HTMLElement} */ (state.querySelector("[data-retry]"));
-/** @type {import("./words.js").Description} */
-let description;
-let lastName = client.state.name;
-
-function drawState() {
-  if (description === undefined) return;
-  const paused = description.tone === "good" && !live;
-  const text = paused ? "Connected, but unsubscribed: nothing new appears here." : description.long;
-  /** @type {HTMLElement} */ (state.querySelector("[data-text]")).textContent = text;
-  state.dataset.tone = paused ? "wait" : description.tone;
-  retry.hidden = !description.retry;
-  /** @type {HTMLElement} */ (state.querySelector("[data-login]")).hidden = !description.login;
-}
-
-watchState((next) => {
-  const { name } = client.state;
-  description = next;
-  drawState();
-  if (name === lastName) return;
-  lastName = name;
-  if (next.spoken) announcer.say(next.spoken);
+const drawState = stateLine({
+  line: byId("state"),
+  say: (sentence) => announcer.say(sentence),
+  adapt(description) {
+    if (description.tone !== "good" || live) return description;
+    const long = "Connected, but unsubscribed: nothing new appears here.";
+    return { ...description, long, tone: "wait" };
+  },
 });
 
 client.addEventListener("statechange", () => {
@@ -258,15 +278,9 @@ onPress(byId("subscribe"), subscribe);
 onPress(byId("unsubscribe"), unsubscribe);
 onPress(byId("mark-read"), markAllRead);
 onPress(byId("earlier"), () => loadHistory(loaded ? inbox.oldest : undefined));
-onPress(retry, () => client.reconnect());
 onPress(/** @type {HTMLElement} */ (byId("missed").querySelector("button")), () => {
   tellMissed("");
   byId("main").focus();
-});
-addEventListener("storage", (event) => {
-  if (event.key !== marks.key) return;
-  inbox.mark = marks.load();
-  draw();
 });
 document.addEventListener("visibilitychange", () => feed.tick());
 setInterval(() => feed.tick(), TICK);
@@ -274,6 +288,7 @@ setInterval(() => feed.tick(), TICK);
 const form = document.getElementById("send-form");
 if (form instanceof HTMLFormElement) enhanceForm(form);
 
+followMark();
 if (live) subscribe();
 else client.unsubscribe(topic);
 drawSwitch();

@@ -2,10 +2,10 @@
  * What every page of someone signed in has: the client, and the badge that says its state.
  */
 
-import { GatewayClient } from "./client.js";
+import { sharedClient } from "./shared-client.js";
 import { describe } from "./words.js";
 
-export const client = new GatewayClient();
+export const client = sharedClient();
 
 /**
  * Call a function with the present state in words: now, when it changes, and every second while
