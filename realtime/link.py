@@ -56,6 +56,10 @@ class Link:
             # One attempt for all that wait: each would take the whole timeout while NATS is away.
             if self._connecting is None:
                 self._connecting = asyncio.create_task(self._connect())
+                # Whoever waited may have given up, and nobody is left to hear that it failed.
+                self._connecting.add_done_callback(
+                    lambda task: task.cancelled() or task.exception()
+                )
             await asyncio.shield(self._connecting)
         return await work(self._broker)
 
@@ -66,6 +70,11 @@ class Link:
             self._broker = broker
         finally:
             self._connecting = None
+
+
+def _heard(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 MAX_POSTED = 1000

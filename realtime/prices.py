@@ -56,16 +56,19 @@ def walk(source: random.Random) -> Iterator[list[tuple[str, float, float]]]:
 
 async def publish_prices(broker: Broker, stopping: asyncio.Event) -> None:
     """Publish a walk until `stopping` is set; while NATS is away, what is missed is missed."""
-    await broker.connect_forever()
+    stop = asyncio.create_task(stopping.wait())
+    connect = asyncio.create_task(broker.connect_forever())
     try:
+        await asyncio.wait({connect, stop}, return_when=asyncio.FIRST_COMPLETED)
         for moved in walk(random.Random()):
+            if stop.done():
+                return
             for symbol, price, change in moved:
                 payload = msgspec.json.encode({"price": price, "change": change})
                 with contextlib.suppress(GatewayError):
                     await broker.publish(topic_of(symbol), payload)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), PERIOD)
-            if stopping.is_set():
-                return
+            await asyncio.wait({stop}, timeout=PERIOD)
     finally:
+        connect.cancel()
+        stop.cancel()
         await broker.close()

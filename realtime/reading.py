@@ -7,6 +7,7 @@ pages agree at once.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
@@ -16,11 +17,17 @@ from . import link, publish
 from .broker import Broker
 from .conf import settings
 from .positions import Position
-from .protocol.exceptions import GatewayError
+from .protocol.exceptions import GatewayError, Unavailable
 from .runtime import make_history, make_positions
 
 READ = "read"
 """Name of the durable position up to which notifications are read."""
+
+AWAY_SECONDS = 5.0
+"""How long pages are shown without asking after the stream did not answer: a bell on every page
+must not make every page wait."""
+
+_ask_again_at = 0.0
 
 
 class OtherEpoch(GatewayError):
@@ -59,7 +66,10 @@ def inbox(user_id: int | str, limit: int = 20) -> Inbox:
         BadTopic: when the id is not one token.
         Unavailable: when the stream does not answer.
     """
+    global _ask_again_at
     topic = publish.notifications_of(user_id)
+    if time.monotonic() < _ask_again_at:
+        raise Unavailable("The stream did not answer a moment ago.")
 
     async def read(broker: Broker) -> Inbox:
         latest = await publish.latest_with(broker, topic, limit)
@@ -67,7 +77,11 @@ def inbox(user_id: int | str, limit: int = 20) -> Inbox:
         current = stored is not None and stored.epoch == latest.epoch
         return Inbox(latest, stored.sequence if stored is not None and current else None)
 
-    return link.run(read, timeout=publish.LATEST_TIMEOUT)
+    try:
+        return link.run(read, timeout=publish.LATEST_TIMEOUT)
+    except Unavailable:
+        _ask_again_at = time.monotonic() + AWAY_SECONDS
+        raise
 
 
 async def position_of(user_id: int | str) -> Position | None:

@@ -36,6 +36,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # A page that a test serves by itself counts as one from the internet otherwise.
+    "--disable-features=LocalNetworkAccessChecks",
 ]
 # 2 shared cores: a page may wait for a process that starts.
 expect.set_options(timeout=15_000)

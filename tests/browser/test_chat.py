@@ -79,7 +79,8 @@ def test_chat_shows_earlier_messages_as_one_scrolls_up(live: Live, page: Page):
     page.evaluate(
         """async () => {
             const { client } = await import("/static/realtime/site.js");
-            for (let n = 1; n <= 70; n += 1) await client.publish("room.long", { text: `no. ${n}` });
+            for (let n = 1; n <= 70; n += 1)
+                await client.publish("room.long", { text: `no. ${n}` });
         }"""
     )
     page.reload()

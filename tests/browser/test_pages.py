@@ -9,7 +9,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from .conftest import Live, Script, open_inbox
 
-
 PAGES = ["/notifications/", "/chat/", "/prices/", "/playground/"]
 
 

@@ -89,7 +89,9 @@ def test_playground_code_in_python_runs(live: Live, page: Page):
     page.get_by_role("button", name="Python").click()
     code = page.locator("#play-code").inner_text().replace("TOKEN", live.token("alice"))
     # It prints until the connection ends; the answer is all that is wanted here.
-    code = code.replace("    for frame in socket:\n        print(frame)", "    print(socket.recv())")
+    code = code.replace(
+        "    for frame in socket:\n        print(frame)", "    print(socket.recv())"
+    )
     said = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
     )

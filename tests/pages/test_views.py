@@ -167,3 +167,19 @@ def test_missing_page_is_told_with_the_policy(db):
     assert response.status_code == 404
     assert "There is no page at this address." in response.text
     assert "Content-Security-Policy" in response.headers
+
+
+@pytest.mark.parametrize("path", ["/playground/", "/chat/", "/chat/tea/", "/prices/"])
+def test_demo_pages_need_a_login(db, path):
+    response = Client().get(path)
+    assert (response.status_code, response["Location"]) == (302, f"/login/?next={path}")
+
+
+def test_chat_names_the_topic_of_its_room(users):
+    client = Client()
+    client.force_login(users["alice"])
+    assert 'data-topic="room.tea"' in client.get("/chat/tea/").text
+    assert client.get("/chat/?room=tea")["Location"] == "/chat/tea/"
+    refused = client.get("/chat/?room=no.dots")
+    assert refused.status_code == 400
+    assert "letters, digits" in refused.text
