@@ -10,6 +10,6 @@ from django.core.asgi import get_asgi_application
 # Django first: it fills the app registry that the consumers need.
 http = get_asgi_application()
 
-from realtime.routing import websocket  # noqa: E402
+from realtime.routing import websocket, with_event_streams  # noqa: E402
 
-application = ProtocolTypeRouter({"http": http, "websocket": websocket})
+application = ProtocolTypeRouter({"http": with_event_streams(http), "websocket": websocket})

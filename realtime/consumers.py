@@ -22,7 +22,7 @@ from .conf import settings
 from .connection import Connection, Peer
 from .protocol.exceptions import CloseCode
 from .protocol.origins import origin_allowed
-from .runtime import get_runtime
+from .runtime import Runtime, get_runtime
 from .sockets import SendSocket
 
 logger = logging.getLogger(__name__)
@@ -53,11 +53,7 @@ class GatewayConsumer(AsyncConsumer):  # type: ignore[misc]
         socket = scope.get("extensions", {}).get(WRITER) or SendSocket(
             send, runtime.metrics, settings.MAX_BUFFER
         )
-        if not runtime.started.is_set():
-            # Under another server the first socket starts the runtime; it should not be sent
-            # away for that.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(runtime.started.wait(), settings.AUTH_TIMEOUT)
+        await until_started(runtime)
         connection = Connection(runtime.services, socket, peer)
         try:
             if runtime.draining:
@@ -73,20 +69,43 @@ class GatewayConsumer(AsyncConsumer):  # type: ignore[misc]
             socket.stop()
 
 
-def peer_of(scope: Mapping[str, Any]) -> Peer | None:
-    """Return who opens the socket; None when a cookie comes from a page that may not use it."""
+async def until_started(runtime: Runtime) -> None:
+    """Return when the runtime serves, or that takes too long.
+
+    Under another server the first socket starts it, and should not be sent away for that.
+    """
+    if not runtime.started.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(runtime.started.wait(), settings.AUTH_TIMEOUT)
+
+
+def header_of(scope: Mapping[str, Any], name: bytes) -> str | None:
+    """Return a request's header; None without one."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value.decode("latin-1"))
+    return None
+
+
+def peer_of(scope: Mapping[str, Any], *, proven: bool = False) -> Peer | None:
+    """Return who opens the socket; None when a cookie comes from a page that may not use it.
+
+    Args:
+        proven: it is known otherwise that the page is one of this site.
+    """
     headers: dict[bytes, list[str]] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name, []).append(value.decode("latin-1"))
     origins = headers.get(b"origin", [])
     origin = ",".join(origins) if origins else None
     session_key = _session_key("; ".join(headers.get(b"cookie", [])))
-    if session_key is not None and not origin_allowed(
+    allowed = proven or origin_allowed(
         origin,
         host=next(iter(headers.get(b"host", [])), None),
         secure=_is_secure(scope, headers),
         allowed=settings.ALLOWED_ORIGINS,
-    ):
+    )
+    if session_key is not None and not allowed:
         logger.warning("cookie refused from origin=%r", origin)
         return None
     client = scope.get("client") or ("", 0)

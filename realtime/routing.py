@@ -1,4 +1,4 @@
-"""WebSocket routes: one line in a project's own `asgi.py`."""
+"""Routes of WebSockets and event streams: two lines in a project's own `asgi.py`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from channels.routing import URLRouter
 from django.urls import path, re_path
 
 from .consumers import GatewayConsumer
+from .sse import EventStreamConsumer
 
 
 async def refuse(
@@ -25,3 +26,8 @@ websocket_urlpatterns = [path("ws/", GatewayConsumer.as_asgi())]
 
 websocket = URLRouter([*websocket_urlpatterns, re_path("", refuse)])
 """The gateway for a project that has no other WebSocket routes."""
+
+
+def with_event_streams(http: Callable[..., Awaitable[None]]) -> URLRouter:
+    """Return an application for HTTP: event streams at /sse/, everything else as before."""
+    return URLRouter([path("sse/", EventStreamConsumer.as_asgi()), re_path("", http)])

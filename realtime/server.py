@@ -27,6 +27,7 @@ from .consumers import WRITER
 from .daphne_protocol import GatewayProtocol, InboundQueue
 from .direct_socket import DirectSocket
 from .runtime import get_runtime
+from .sse import REQUEST
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class GatewayServer(Server):  # type: ignore[misc]
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
         """Run the application for one connection; sockets get a writer and a bounded queue."""
         if scope["type"] != "websocket":
+            scope["extensions"] = {REQUEST: protocol}
             return super().create_application(protocol, scope)
         queue = InboundQueue(protocol, settings.MAX_INBOUND)
         runtime = get_runtime()
