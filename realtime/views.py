@@ -16,6 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from . import publish, reading
 from .forms import NotificationForm, ReadForm
+from .notifications import OtherEpoch, ReadMark, read_topic_of
 from .protocol.exceptions import GatewayError, Unavailable
 
 JSON = "application/json"
@@ -80,27 +81,28 @@ async def send_notification(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @never_cache
 async def read_position(request: HttpRequest) -> JsonResponse:
-    """Tell up to where the user has read their notifications, or move that on.
-
-    The position is null where nothing was marked yet.
-    """
+    """Tell up to where the user has read their notifications, or move that on."""
     user = await request.auser()
     if not user.is_authenticated:
         return _told("You are signed out. Log in again.", status=401)
     try:
         if request.method == "GET":
-            return JsonResponse(reading.as_dict(await reading.position_of(user.pk)))
+            return _marked(await reading.mark_of(user.pk))
         form = ReadForm(request.POST)
         if not form.is_valid():
             return _told("Send 'seqNo' and 'epoch'.", status=400, errors=form.errors)
         moved = await reading.mark_read(
             user.pk, form.cleaned_data["seqNo"], form.cleaned_data["epoch"]
         )
-    except reading.OtherEpoch as exc:
+    except OtherEpoch as exc:
         return _told(str(exc), status=409)
     except GatewayError as exc:
         return _told(str(exc), status=503)
-    return JsonResponse(reading.as_dict(moved))
+    return _marked(moved)
+
+
+def _marked(mark: ReadMark) -> JsonResponse:
+    return JsonResponse({"seqNo": mark.sequence, "epoch": mark.epoch})
 
 
 def _notifications(
@@ -114,7 +116,7 @@ def _notifications(
         inbox = None
     context = {
         "topic": publish.notifications_of(request.user.pk),
-        "read_topic": reading.read_topic_of(request.user.pk),
+        "read_topic": read_topic_of(request.user.pk),
         "inbox": inbox,
         "form": form if request.user.is_staff else None,
     }

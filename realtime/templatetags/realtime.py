@@ -16,6 +16,7 @@ from django.conf import settings
 from django.shortcuts import resolve_url
 
 from .. import publish, reading
+from ..notifications import read_topic_of
 from ..protocol.exceptions import GatewayError
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def realtime_bell(
     return {
         "user_id": user.pk,
         "topic": publish.notifications_of(user.pk),
-        "read_topic": reading.read_topic_of(user.pk),
+        "read_topic": read_topic_of(user.pk),
         "inbox": inbox,
         "limit": BELL_EVENTS,
         "url": url,

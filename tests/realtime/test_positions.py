@@ -397,23 +397,3 @@ async def test_bucket_is_made_with_its_replicas_and_age(broker: Broker) -> None:
     assert info.config["max_age"] == 3600 * 10**9
     assert info.config["num_replicas"] == 1
     assert info.config["max_msgs_per_subject"] == 1
-
-
-async def test_move_is_written_at_once_and_never_goes_back(
-    positions: Positions, other: Positions
-) -> None:
-    assert await positions.move(*KEY, 5, EPOCH) == Position(5, EPOCH)
-    assert await other.read(*KEY) == Position(5, EPOCH)
-    assert await other.move(*KEY, 3, EPOCH) == Position(5, EPOCH)
-    assert await other.move(*KEY, 1, LATER) == Position(1, LATER)
-    assert await positions.read(*KEY) == Position(1, LATER)
-
-
-async def test_move_of_many_at_once_ends_at_the_furthest(
-    positions: Positions, other: Positions
-) -> None:
-    moves = [one.move(*KEY, n, EPOCH) for n in range(1, 5) for one in (positions, other)]
-    for moved in await asyncio.gather(*moves, return_exceptions=True):
-        assert isinstance(moved, (Position, Unavailable))
-    await positions.move(*KEY, 4, EPOCH)
-    assert await other.read(*KEY) == Position(4, EPOCH)
