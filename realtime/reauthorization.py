@@ -44,9 +44,11 @@ class Session(Protocol):
 class Round:
     """One asking: when it begins, and whether its answer is overdue."""
 
-    __slots__ = ("begins", "deadline", "overdue")
+    __slots__ = ("begins", "deadline", "overdue", "when")
 
-    def __init__(self, begins: asyncio.TimerHandle) -> None:
+    def __init__(self, when: float, begins: asyncio.TimerHandle) -> None:
+        # Kept here: a handle of uvloop's does not tell.
+        self.when = when
         self.begins = begins
         self.deadline: asyncio.TimerHandle | None = None
         self.overdue = False
@@ -93,9 +95,10 @@ class Reauthorization:
         loop = asyncio.get_running_loop()
         when = loop.time() + random.uniform(0, spread)
         if self._waiting is None:
-            self._waiting = Round(loop.call_at(when, self._begin))
-        elif when < self._waiting.begins.when():
+            self._waiting = Round(when, loop.call_at(when, self._begin))
+        elif when < self._waiting.when:
             self._waiting.begins.cancel()
+            self._waiting.when = when
             self._waiting.begins = loop.call_at(when, self._begin)
         if urgent and self._waiting.deadline is None:
             self._waiting.deadline = loop.call_later(DEADLINE, self._missed, self._waiting)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import uvloop
 
 from realtime import reauthorization
 from realtime.authentication import Authenticator
@@ -197,6 +198,25 @@ async def test_change_without_hurry_suspends_nobody(
     await until(lambda: not went_on(calm))
     answer(backend)
     await until(lambda: went_on(calm))
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_changes_one_upon_the_other_are_asked_about_on_each_event_loop(run: Any) -> None:
+    """A handle of uvloop's does not say for when it was, as asyncio's do."""
+
+    async def change() -> int:
+        world, backend = World(), Backend()
+        await world.fanout.start()
+        client = Client(world, backend)
+        await client.connect()
+        for spread in (LONG, 0, 0, 1.5, 0):
+            client.connection.reauthorize_soon(spread)
+        await until(lambda: len(backend.asked) == 2)
+        client.connection.close()
+        await world.fanout.stop()
+        return len(backend.asked)
+
+    assert run(change()) == 2
 
 
 async def test_suspended_session_denied_is_closed_for_good(
