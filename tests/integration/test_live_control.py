@@ -578,7 +578,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory, data_template: Path) -> Iter
     cluster = Cluster(tmp_path_factory.mktemp("alone"), data_template, env)
     try:
         cluster.start(web=1, bridges=0, auth_workers=0)
-        cluster.web[0].wait_http(f"{cluster.url()}/readyz")
         yield cluster
     finally:
         cluster.close()
