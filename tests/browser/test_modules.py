@@ -246,7 +246,8 @@ def test_inbox_sorts_and_drops_what_is_known(module):
 def test_inbox_mark_counts_for_its_stream_only(module):
     got = module(
         "inbox",
-        """const inbox = new m.Inbox({ epoch: "old", seq: 100 });
+        """const inbox = new m.Inbox();
+        inbox.mark = { epoch: "old", seq: 100 };
         inbox.add([1, 2].map((seqNo) => ({ seqNo })));
         inbox.epoch = "old";
         const before = inbox.unread;
