@@ -121,6 +121,8 @@ class Connection:
         except Exception:
             self._crashed(frame_id)
         if limited is not None:
+            # Through its traceback the error holds this call, and so the text, in a cycle.
+            limited.__traceback__ = None
             # A flood is answered no faster than this, and so held back by TCP.
             await asyncio.sleep(PENALTY)
 
