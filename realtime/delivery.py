@@ -248,7 +248,9 @@ class Delivery:
         elif not page.events and attempt >= EMPTY_TRIES:
             # Not a replica that lags: the event is gone.
             self._gap(before, last)
-        self._write(page.events)
+        # Again: other subscriptions of this socket read their pages meanwhile.
+        if await self.socket.drained():
+            self._write(page.events)
         return self.position > before
 
     def _gap(self, after: int, upto: int) -> None:

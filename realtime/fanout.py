@@ -30,6 +30,8 @@ MAX_IDLE = 1000
 """Topics without sockets that linger; beyond it the one idle for longest goes."""
 MAX_EARLY = 1024
 """Events kept while a topic is being joined; the stream has the rest."""
+TURN_BYTES = 128 * 1024
+"""Text taken from the channel layer in one turn of the loop, about."""
 
 
 class FanoutOptions(Struct, frozen=True):
@@ -182,7 +184,12 @@ class Fanout:
             del self._leaving[feed.topic]
 
     async def _receive(self) -> None:
+        taken = 0
         while True:
+            if taken > TURN_BYTES:
+                # A queue that is full hands over without a pause; sockets need one to drain.
+                taken = 0
+                await asyncio.sleep(0)
             try:
                 message = await self._layer.receive(self._channel)
                 event = event_of(message)
@@ -193,6 +200,7 @@ class Fanout:
                 continue
             feed = self.feeds.get(event.topic)
             if feed is not None:
+                taken += len(event.text)
                 self._take(feed, event)
 
     def _take(self, feed: Feed, event: Event) -> None:

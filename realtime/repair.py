@@ -70,12 +70,15 @@ class Repair:
             self._deliver(feed, chain.fill(found, page.events, complete=page.complete))
 
     def _deliver(self, feed: Feed, ready: Iterable[Event | Hole]) -> None:
+        # Page by page, and past sockets that have their fill from other topics, so that long
+        # holes fill no socket's buffer.
+        feed.flush()
+        feed.ease()
         for item in ready:
             if isinstance(item, Hole):
                 self._gap(feed, item)
             else:
                 feed.push(item)
-        # Page by page, so that a long hole fills no socket's buffer.
         feed.flush()
         feed.ease()
 
