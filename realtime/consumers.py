@@ -76,7 +76,8 @@ async def until_started(runtime: Runtime) -> None:
     """
     if not runtime.started.is_set():
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(runtime.started.wait(), settings.AUTH_TIMEOUT)
+            async with asyncio.timeout(settings.AUTH_TIMEOUT):
+                await runtime.started.wait()
 
 
 def header_of(scope: Mapping[str, Any], name: bytes) -> str | None:

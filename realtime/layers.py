@@ -22,6 +22,7 @@ from channels_redis.pubsub import (
     RedisSingleShardConnection,
 )
 from channels_redis.utils import _wrap_close
+from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
@@ -173,6 +174,28 @@ class _DroppingQueue(asyncio.Queue[Any]):
             super().put_nowait(item)
 
 
+class _PubSub(PubSub):  # type: ignore[misc]
+    """Subscriptions whose lost connection is made again by their reader only.
+
+    Stock redis-py reconnects in whichever coroutine meets the loss; a reader and a subscriber
+    that do so at once read the same stream, and both end with a RuntimeError.
+    """
+
+    async def execute_command(self, *args: Any) -> None:
+        """Send a command; its answer is the reader's.
+
+        Raises:
+            ConnectionError: when the reader has not connected again.
+        """
+        connection = self.connection
+        if connection is None or not (connection.is_connected or self.subscribed):
+            await self.connect()
+            connection = self.connection
+        if not connection.is_connected:
+            raise RedisConnectionError("Redis is away.")
+        await connection.send_command(*args, check_health=False)
+
+
 class _PipelinedConnection(RedisSingleShardConnection):  # type: ignore[misc]
     """One Redis: sends in batches, confirmed subscriptions, reconnects by itself."""
 
@@ -216,6 +239,15 @@ class _PipelinedConnection(RedisSingleShardConnection):  # type: ignore[misc]
         finally:
             self._confirmations.pop(channel, None)
 
+    async def unsubscribe(self, channel: str) -> None:
+        """Unsubscribe, or have the reader not subscribe again when it is back."""
+        try:
+            async with asyncio.timeout(REDIS_TIMEOUT):
+                await super().unsubscribe(channel)
+        except (RedisError, OSError):
+            self._subscribed_to.discard(channel)
+            self._pubsub.channels.pop(channel.encode(), None)
+
     async def settle(self) -> None:
         """Return when the queued publishes are sent or dropped."""
         if self._sending is not None:
@@ -241,7 +273,8 @@ class _PipelinedConnection(RedisSingleShardConnection):  # type: ignore[misc]
         pipeline = self._redis.pipeline(transaction=False)
         for channel, message in batch:
             pipeline.publish(channel, message)
-        await asyncio.wait_for(pipeline.execute(), REDIS_TIMEOUT)
+        async with asyncio.timeout(REDIS_TIMEOUT):
+            await pipeline.execute()
 
     async def _do_receiving(self) -> None:
         while True:
@@ -253,11 +286,21 @@ class _PipelinedConnection(RedisSingleShardConnection):  # type: ignore[misc]
                         self._take(message)
                 else:
                     await asyncio.sleep(0.05)
-            except (RedisError, OSError) as exc:
+            except Exception as exc:
+                # Whatever it is: without this task nothing is received any more.
                 self._report(exc)
                 await asyncio.sleep(0.25)
-                with contextlib.suppress(RedisError, OSError):
-                    await asyncio.wait_for(self._pubsub.connect(), REDIS_TIMEOUT)
+                # Not `wait_for`, which loses a cancellation that comes with the connection's
+                # end, so that this would never stop: https://bugs.python.org/issue37658
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(REDIS_TIMEOUT):
+                        await self._pubsub.connect()
+
+    def _ensure_redis(self) -> None:
+        if self._redis is None:
+            super()._ensure_redis()
+            client: Any = self._redis
+            self._pubsub = _PubSub(client.connection_pool)
 
     def _take(self, message: dict[str, Any]) -> None:
         if message["type"] == "message":
