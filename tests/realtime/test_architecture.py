@@ -37,6 +37,7 @@ FLOOR_2 = {
     "snapshot",
     "sockets",
     "subscriptions",
+    "tools",
     "upstream",
 }
 # Children and sockets of this machine, by the standard library alone: they stand beside floor 1.
