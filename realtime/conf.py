@@ -21,6 +21,8 @@ DEFAULTS: dict[str, Any] = {
     "DURABLE_TOPICS": ["user.>", "room.>"],
     "OPEN_TOPICS": ["user", "room", "live"],
     "REQUEST_TOPICS": ["rpc"],
+    "INBOUND": [],
+    "OUTBOUND": [],
     "STREAM_MAX_AGE": 7 * 86400.0,
     "STREAM_MAX_PER_TOPIC": 10_000,
     "STREAM_MAX_BYTES": 1024**3,
@@ -97,6 +99,8 @@ class Settings:
     DURABLE_TOPICS: list[str]
     OPEN_TOPICS: list[str]
     REQUEST_TOPICS: list[str]
+    INBOUND: list[str]
+    OUTBOUND: list[str]
     STREAM_MAX_AGE: float
     STREAM_MAX_PER_TOPIC: int
     STREAM_MAX_BYTES: int
@@ -155,6 +159,10 @@ class Settings:
     def topics_for(self, action: str) -> list[str]:
         """Return the leading tokens of topics that clients may name for an action."""
         return self.REQUEST_TOPICS if action == "request" else self.OPEN_TOPICS
+
+    def channels_for(self, action: str) -> list[str]:
+        """Return the event channels that every session may use for an action."""
+        return self.INBOUND if action == "subscribe" else self.OUTBOUND
 
     def __getattr__(self, name: str) -> Any:
         if name not in DEFAULTS:

@@ -26,6 +26,7 @@ from .history import History
 from .metrics import Metrics
 from .positions import Positions
 from .protocol.limits import Rates
+from .protocol.rules import channel_rules
 from .protocol.session import Limits
 from .protocol.subjects import Subjects
 from .selfcheck import SelfCheck
@@ -94,6 +95,7 @@ def make_bridge(broker: Broker, layer: Any) -> Bridge:
         Subjects(settings.PREFIX),
         durable_topics=settings.DURABLE_TOPICS,
         open_topics=settings.OPEN_TOPICS,
+        channels=settings.INBOUND,
     )
 
 
@@ -110,6 +112,8 @@ def connection_options() -> ConnectionOptions:
         limits=Limits(
             open_topics=frozenset(settings.OPEN_TOPICS),
             request_topics=frozenset(settings.REQUEST_TOPICS),
+            inbound=frozenset(settings.INBOUND),
+            outbound=frozenset(settings.OUTBOUND),
             max_subscriptions=settings.MAX_SUBSCRIPTIONS,
             max_payload=settings.MAX_PAYLOAD_BYTES,
             rates=Rates(
@@ -167,7 +171,11 @@ class Runtime:
         self.connections: dict[str, set[Connection]] = {}
         self.control = Control(self.broker, self.subjects, self.connections)
         self.authenticator = Authenticator(
-            self.broker, self.subjects.auth, settings.AUTH_TIMEOUT, self.metrics
+            self.broker,
+            self.subjects.auth,
+            settings.AUTH_TIMEOUT,
+            self.metrics,
+            channel_rules(settings.INBOUND, settings.OUTBOUND),
         )
         self.services = Services(
             broker=self.broker,

@@ -47,7 +47,9 @@ class Dump:
         self._last = now
         entry: dict[str, Any] = {"topic": message.topic, "delay": delay, "payload": message.data}
         try:
-            self._file.write(yaml.safe_dump([entry], allow_unicode=True, sort_keys=False))
+            # Not allow_unicode: PyYAML then writes line breaks such as U+0085 as they are, and
+            # reads them back as spaces.
+            self._file.write(yaml.safe_dump([entry], sort_keys=False))
             self._file.flush()
         except OSError as exc:
             raise ToolError(f"{self._path} cannot be written: {exc.strerror}.") from exc

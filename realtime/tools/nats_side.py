@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Self
 
 from realtime.broker import Broker
-from realtime.broker import Message as NatsMessage
 from realtime.client import Message
+from realtime.nats_client import Message as NatsMessage
 from realtime.protocol.exceptions import Unavailable
 from realtime.protocol.messages import MESSAGE_ID, MSG_ID, SEQUENCE, TIME_STAMP, unix_ms
 from realtime.protocol.subjects import covers

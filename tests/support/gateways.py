@@ -96,6 +96,7 @@ class Gateway(Site):
         self.ports = [free_port()]
         self.nats_port = free_port()
         self.nats_url = f"nats://127.0.0.1:{self.nats_port}"
+        self.options: tuple[str, ...] = ()
 
     def start(self, timeout: float = 30.0) -> None:
         """Start it and return when it says that it serves."""
@@ -105,6 +106,7 @@ class Gateway(Site):
             *("--port", str(self.ports[0])),
             *("--nats-port", str(self.nats_port)),
             *("--data-dir", str(self.data_dir)),
+            *self.options,
         )
         process.wait_for_line(f"http://127.0.0.1:{self.ports[0]}", timeout)
 
