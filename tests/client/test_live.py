@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from functools import partial
 
 import pytest
 
@@ -15,6 +16,7 @@ from realtime.client import (
     LoginFailed,
     Refused,
     Timing,
+    fetch_token,
     log_in,
 )
 
@@ -187,6 +189,12 @@ async def test_log_in_by_the_form_opens_a_session(live):
     headers = await log_in(live.ws_url(), "alice", "alice")
     async with GatewayClient(live.ws_url(), headers=headers) as by_form, client_of(live) as alice:
         assert by_form.session.user_id == alice.session.user_id
+
+
+async def test_token_endpoint_gives_what_opens_a_session(live):
+    token = partial(fetch_token, live.ws_url(), "alice", "alice")
+    async with GatewayClient(live.ws_url(), token=token) as fetched, client_of(live) as alice:
+        assert fetched.session.user_id == alice.session.user_id
 
 
 async def test_log_in_with_a_wrong_password_is_refused(live):
