@@ -26,7 +26,6 @@ from .history import History
 from .metrics import Metrics
 from .positions import Positions
 from .protocol.limits import Rates
-from .protocol.rules import channel_rules
 from .protocol.session import Limits
 from .protocol.subjects import Subjects
 from .selfcheck import SelfCheck
@@ -175,7 +174,7 @@ class Runtime:
             self.subjects.auth,
             settings.AUTH_TIMEOUT,
             self.metrics,
-            channel_rules(settings.INBOUND, settings.OUTBOUND),
+            settings.channel_rules(),
         )
         self.services = Services(
             broker=self.broker,

@@ -165,8 +165,11 @@ class Session:
             AclDenied: no rule allows it, or one denies it.
         """
         limits = self._limits
-        if topic not in (limits.inbound if action == "subscribe" else limits.outbound):
-            parse_topic(topic, limits.request_topics if action == "request" else limits.open_topics)
+        parse_topic(
+            topic,
+            limits.request_topics if action == "request" else limits.open_topics,
+            limits.inbound if action == "subscribe" else limits.outbound,
+        )
         if self.suspended:
             raise Unavailable("What you may do is being checked; try again in a moment.")
         self.identity.rules.require(action, topic)

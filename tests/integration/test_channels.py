@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -138,6 +141,28 @@ async def test_channel_denied_by_a_rule_ends_for_open_sockets_too(gateway) -> No
         assert (await alice.error("subscribe", topic="IN"))["code"] == "ACL_DENIED"
         error = await alice.error("publish", topic="OUT", messageId="m", payload=1)
         assert error["code"] == "ACL_DENIED"
+
+
+async def test_django_code_and_the_rest_api_know_channels(gateway) -> None:
+    site = gateway(**CHANNELS)
+    async with site.client(site.token()) as alice:
+        await alice.subscribe("IN")
+        code = "from realtime.publish import publish; print(publish('IN', {'n': 1}))"
+        await asyncio.to_thread(manage, "shell", "-c", code, env=site.env)
+        assert (await alice.expect("message", topic="IN"))["data"] == {"n": 1}
+        page = await asyncio.to_thread(get, site, "/api/topics/IN/presence/")
+        assert [one["connections"] for one in page["members"]] == [1]
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        await asyncio.to_thread(get, site, "/api/topics/OUT/presence/")
+
+
+def get(site: Gateway, path: str) -> Any:
+    """Return what the REST API answers alice."""
+    headers = {"Authorization": f"Bearer {site.token()}"}
+    request = urllib.request.Request(site.url() + path, headers=headers)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=10) as response:
+        return json.load(response)
 
 
 def test_gateway_takes_channels_as_options(data_dir, data_template) -> None:
