@@ -91,7 +91,7 @@ async def opened(
         max_size: bytes of the largest frame that is taken.
 
     Raises:
-        OSError, TimeoutError, websockets.exceptions.InvalidHandshake: when there is none.
+        OSError, TimeoutError, websockets.exceptions.WebSocketException: when there is none.
     """
     socket = await connect(
         url,

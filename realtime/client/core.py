@@ -175,8 +175,7 @@ class ClientCore:
 
     def changed(self, state: State) -> None:
         """Note a new state."""
-        self._news.set()
-        self._news = asyncio.Event()
+        self._wake()
         if self._on_state is not None:
             try:
                 self._on_state(state)
@@ -190,6 +189,11 @@ class ClientCore:
             logger.exception("the client failed")
             self._link.change(State("denied", reason="The client failed: see its log."))
         await self._refuse()
+        self._wake()  # who waits in `connect` looks whether this has ended
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def _renew(self) -> None:
         # Where it fails the session ends at its time, and the next connection asks again.

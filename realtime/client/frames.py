@@ -6,7 +6,6 @@ Unknown types and unknown fields are ignored, as the contract asks of clients.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -237,7 +236,7 @@ def parse_frame(text: str | bytes) -> Frame | None:
     try:
         fields = json.loads(text)
         return _PARSERS[fields["type"]](fields)
-    except (ValueError, KeyError, TypeError, binascii.Error, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

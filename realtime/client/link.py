@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from realtime.protocol.exceptions import CloseCode
 
@@ -167,8 +167,9 @@ class Link:
             status = exc.response.status_code
             reason = f"The upgrade was refused with HTTP {status}."
             return Ending(ABNORMAL, reason, for_good=status in REFUSED_FOR_GOOD)
-        except (OSError, InvalidHandshake) as exc:
-            return Ending(ABNORMAL, str(exc))
+        except (OSError, WebSocketException, AssertionError) as exc:
+            # AssertionError: websockets 17.4, when the peer has spoken first and hung up.
+            return Ending(ABNORMAL, str(exc) or "There is no gateway at this address.")
 
     async def _asked_token(self) -> str | Ending | None:
         try:

@@ -64,8 +64,12 @@ def address_of(url: str) -> str:
     Raises:
         ValueError: when it is no address, or holds a credential or a query.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, or half an IPv6 address
+        whole = False
+    if not whole:
         raise ValueError("Give the gateway's address as ws://HOST:PORT/ws/ or wss://HOST/ws/.")
     if parts.username is not None or parts.query or parts.fragment:
         # Addresses end in logs.
