@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 import yaml
 
@@ -54,7 +54,10 @@ class Dump:
         except OSError as exc:
             raise ToolError(f"{self._path} cannot be written: {exc.strerror}.") from exc
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
         """Close the file; one without messages is an empty list."""
         if self._last is None:
             self._file.write("[]\n")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 from realtime.broker import Broker
@@ -21,6 +23,8 @@ from .scenario import Step
 
 logger = logging.getLogger(__name__)
 
+_TOKEN = re.compile(r"[^\s.*>]+")
+
 QUEUE = 10_000
 """Messages that may wait to be printed; beyond it the newest are dropped, as core NATS does."""
 PAGE = 256
@@ -29,22 +33,39 @@ POLL = 1.0
 """Seconds between two looks at the stream, when nothing says that it has grown."""
 
 
+@dataclass(frozen=True)
+class Backend:
+    """What a backend knows.
+
+    Attributes:
+        stream: the JetStream stream, which `since` reads.
+        durable: patterns that it stores; a publish there is confirmed by it.
+        inbox_prefix: where replies come in.
+    """
+
+    stream: str
+    durable: tuple[str, ...]
+    inbox_prefix: str
+
+
 class NatsSide:
     """A NATS client that stands where a backend does.
 
     Args:
-        stream: read from by `since`.
-        durable: patterns that the stream stores; a publish there is confirmed by it.
         timeout: seconds for confirmations and replies.
         wait: entering fails when NATS cannot be reached.
     """
 
-    def __init__(
-        self, url: str, *, stream: str, durable: tuple[str, ...], timeout: float, wait: bool
-    ) -> None:
-        self._broker = Broker(url, name="gateway-tools", connect_timeout=timeout)
-        self._stream = stream
-        self._durable = durable
+    def __init__(self, url: str, backend: Backend, *, timeout: float, wait: bool) -> None:
+        self.reached = False
+        self._broker = Broker(
+            url,
+            name="gateway-tools",
+            inbox_prefix=backend.inbox_prefix,
+            connect_timeout=timeout,
+        )
+        self._stream = backend.stream
+        self._durable = backend.durable
         self._timeout = timeout
         self._wait = wait
         self._connecting: asyncio.Task[None] | None = None
@@ -53,7 +74,7 @@ class NatsSide:
     async def __aenter__(self) -> Self:
         if self._wait:
             await self._broker.connect()
-            logger.info("connection open")
+            self._opened()
         else:
             self._connecting = asyncio.create_task(self._connect())
         return self
@@ -71,9 +92,11 @@ class NatsSide:
         away is gone. With it every message is read from the stream, in order and once.
 
         Raises:
-            UsageError: `since` with several topics.
+            UsageError: `since` with several topics, or a topic that is no subject.
             Unavailable: NATS refuses a subscription.
         """
+        for topic in topics:
+            _require_subject(topic, pattern=True)
         if since is None:
             async for arrived in self._core(topics):
                 yield _message_from(arrived)
@@ -87,8 +110,11 @@ class NatsSide:
         """Yield requests, each answered with `reply`, or with what it brought.
 
         Raises:
+            UsageError: a topic is no subject.
             Unavailable: NATS refuses a subscription.
         """
+        for topic in topics:
+            _require_subject(topic, pattern=True)
         async for message in self._core(topics):
             if message.reply:
                 data = message.data if reply is None else encode_payload(reply)
@@ -99,6 +125,14 @@ class NatsSide:
             else:
                 logger.warning("no request, not answered topic=%s", message.subject)
             yield _message_from(message)
+
+    def check(self, step: Step) -> None:
+        """Return when a message can be sent on NATS.
+
+        Raises:
+            UsageError: when its topic is no subject.
+        """
+        _require_subject(step.topic, pattern=False)
 
     async def publish(self, step: Step) -> str:
         """Publish, and return in words what became of it.
@@ -132,6 +166,10 @@ class NatsSide:
 
     async def _connect(self) -> None:
         await self._broker.connect_forever()
+        self._opened()
+
+    def _opened(self) -> None:
+        self.reached = True
         logger.info("connection open")
 
     async def _core(self, topics: Sequence[str]) -> AsyncIterator[NatsMessage]:
@@ -159,6 +197,8 @@ class NatsSide:
 
     async def _stored(self, topic: str, last: int) -> AsyncIterator[Message]:
         """Yield what the stream holds of a topic after a sequence, and what it stores later."""
+        if self._connecting is not None:
+            await asyncio.wait([self._connecting])
         waking = await self._broker.subscribe(topic, self._wake)
         complain = _once_in_a_while()
         try:
@@ -190,6 +230,19 @@ class NatsSide:
         self._grown.set()
 
 
+def _require_subject(topic: str, *, pattern: bool) -> None:
+    tokens = topic.split(".")
+    if pattern:
+        tokens = [token for token in tokens[:-1] if token != "*"] + [
+            token for token in tokens[-1:] if token not in ("*", ">")
+        ]
+    if not topic or not all(_TOKEN.fullmatch(token) for token in tokens):
+        wild = ", '*' for one of them, '>' for the rest" if pattern else ""
+        raise UsageError(
+            f"{topic!r} is no subject of NATS: write words without spaces, joined by dots{wild}."
+        )
+
+
 def _message_from(message: NatsMessage) -> Message:
     """Return a message of NATS as clients see it."""
     headers = message.headers
@@ -198,7 +251,7 @@ def _message_from(message: NatsMessage) -> Message:
     return Message(
         topic=headers.get("Nats-Subject", message.subject),
         data=decode_payload(message.data),
-        message_id=headers.get(MESSAGE_ID) or headers.get(MSG_ID) or str(sequence or "none"),
+        message_id=headers.get(MESSAGE_ID) or headers.get(MSG_ID) or str(sequence or ""),
         ts=int(time.time() * 1000) if stamp is None else unix_ms(stamp),
         seq_no=sequence,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from .consume import Consume
 from .credentials import Credentials
+from .nats_side import Backend
 from .outcome import UsageError
 from .payloads import load, parse_payload, require_payload
 from .produce import Produce
@@ -68,11 +69,8 @@ def add_produce_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rpc", action="store_true", help="ask, and print the replies")
 
 
-def consume_job(options: Mapping[str, Any], *, stream: str, durable: tuple[str, ...]) -> Consume:
+def consume_job(options: Mapping[str, Any], backend: Backend) -> Consume:
     """Return what the options of `consume` ask for.
-
-    Args:
-        stream: the JetStream stream; `durable` are the patterns that it stores.
 
     Raises:
         UsageError: when they do not fit together.
@@ -81,7 +79,7 @@ def consume_job(options: Mapping[str, Any], *, stream: str, durable: tuple[str, 
     if payload_given and not options["rpc"]:
         raise UsageError("-m and -f are the reply of consume --rpc; to send, use produce.")
     return Consume(
-        target=_target(options, DEFAULT_TIMEOUT, stream, durable),
+        target=_target(options, DEFAULT_TIMEOUT, backend),
         topics=tuple(dict.fromkeys(options["topic"])),
         count=options["count"],
         timeout=options["timeout"],
@@ -92,7 +90,7 @@ def consume_job(options: Mapping[str, Any], *, stream: str, durable: tuple[str, 
     )
 
 
-def produce_job(options: Mapping[str, Any], *, stream: str, durable: tuple[str, ...]) -> Produce:
+def produce_job(options: Mapping[str, Any], backend: Backend) -> Produce:
     """Return what the options of `produce` ask for.
 
     Raises:
@@ -109,7 +107,7 @@ def produce_job(options: Mapping[str, Any], *, stream: str, durable: tuple[str, 
         raise UsageError("There is no topic: give -t.")
     else:
         steps = [Step(options["topic"], _payload(options), message_id=options["message_id"])]
-    target = _target(options, options["timeout"], stream, durable)
+    target = _target(options, options["timeout"], backend)
     return Produce(target, steps, options["count"], options["rpc"])
 
 
@@ -128,13 +126,11 @@ def _payload(options: Mapping[str, Any]) -> Any:
     return payload
 
 
-def _target(
-    options: Mapping[str, Any], timeout: float, stream: str, durable: tuple[str, ...]
-) -> Target:
+def _target(options: Mapping[str, Any], timeout: float, backend: Backend) -> Target:
     credentials = Credentials(
         options["token"], options["token_file"], options["login"], options["login_path"]
     )
-    return Target(options["url"], credentials, timeout, stream, durable)
+    return Target(options["url"], credentials, timeout, backend)
 
 
 def _whole(text: str) -> int:

@@ -19,6 +19,7 @@ class Exit(IntEnum):
     TIMEOUT = 5
     NO_RESPONDER = 6
     INTERRUPTED = 130  # as a shell reports SIGINT
+    UNREAD = 141  # SIGPIPE
     TERMINATED = 143  # and SIGTERM
 
 

@@ -42,8 +42,10 @@ class Output:
             self._write(_json({"topic": message.topic, **_fields(message)}))
             return
         clock = time.strftime("%H:%M:%S", time.localtime(message.ts / 1000))
-        seq = "" if message.seq_no is None else f" seq={message.seq_no}"
-        self._write(f"{clock} {message.topic}{seq} id={message.message_id} {_shown(message.data)}")
+        words = [clock, message.topic]
+        words += [f"seq={message.seq_no}"] if message.seq_no is not None else []
+        words += [f"id={message.message_id}"] if message.message_id else []
+        self._write(" ".join([*words, _shown(message.data)]))
 
     def reply(self, topic: str, data: Any) -> None:
         """Print what a backend replied.
@@ -57,9 +59,7 @@ class Output:
 
     def _write(self, line: str) -> None:
         try:
-            # What a terminal cannot show (a lone surrogate) is escaped, not an error.
-            safe = line.encode("utf-8", "backslashreplace").decode()
-            self._stream.write(f"{safe}\n")
+            self._stream.write(f"{_printable(line)}\n")
             self._stream.flush()
         except BrokenPipeError as exc:
             # Else Python complains when it flushes at the end:
@@ -103,7 +103,7 @@ def set_up_log(form: Form) -> None:
 
 
 def _fields(message: Message) -> dict[str, Any]:
-    fields = {"seqNo": message.seq_no, "messageId": message.message_id, "ts": message.ts}
+    fields = {"seqNo": message.seq_no, "messageId": message.message_id or None, "ts": message.ts}
     return {**{name: one for name, one in fields.items() if one is not None}, **_data(message.data)}
 
 
@@ -115,6 +115,20 @@ def _data(data: Any) -> dict[str, Any]:
 
 def _shown(data: Any) -> str:
     return f"base64:{_data(data)['data']}" if isinstance(data, bytes) else _json(data)
+
+
+def _printable(line: str) -> str:
+    """Escape, as JSON does, what would steer a terminal, break the line or not be UTF-8.
+
+    Ids and payloads are whatever their senders chose.
+    """
+    if line.isprintable():
+        return line
+    return "".join(char if char.isprintable() else _escaped(char) for char in line)
+
+
+def _escaped(char: str) -> str:
+    return json.dumps(char)[1:-1] if ord(char) > 0xFFFF else f"\\u{ord(char):04x}"
 
 
 def _json(value: Any) -> str:

@@ -48,6 +48,8 @@ async def produce(job: Produce, output: Output) -> Exit:
     total = len(job.steps) * job.count
     progress = Progress(total)
     async with await side_for(job.target, wait=True) as side:
+        for step in job.steps:
+            side.check(step)
         for _ in range(job.count):
             for step in job.steps:
                 await progress.pause(step.delay)

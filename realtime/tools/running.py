@@ -19,16 +19,18 @@ logger = logging.getLogger(__name__)
 _EXITS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 
 
-def run(work: Callable[[], Awaitable[Exit]], *, form: Form, endless: bool) -> Exit:
+def run(work: Callable[[], Awaitable[Exit]], *, form: Form, endless: bool, prints: bool) -> Exit:
     """Return how a tool's work ended; what goes wrong is one line in the log.
 
     Args:
         form: of the log.
-        endless: the work has no end of its own, so that a signal is the way to end it.
+        endless: the work has no end of its own, so that a signal, or nobody reading any more, is
+            the way to end it.
+        prints: what it prints is what it is for, so that it ends when nobody reads it.
     """
     set_up_log(form)
     try:
-        return asyncio.run(_until_signal(work, endless=endless))
+        return asyncio.run(_until_signal(work, endless=endless, prints=prints))
     except ToolError as exc:
         logger.error("%s", exc.message)
         return exc.code
@@ -37,10 +39,12 @@ def run(work: Callable[[], Awaitable[Exit]], *, form: Form, endless: bool) -> Ex
         logger.error("%s", failure.message)
         return failure.code
     except PipeClosed:
-        return Exit.DONE
+        return Exit.DONE if endless else Exit.UNREAD
 
 
-async def _until_signal(work: Callable[[], Awaitable[Exit]], *, endless: bool) -> Exit:
+async def _until_signal(
+    work: Callable[[], Awaitable[Exit]], *, endless: bool, prints: bool
+) -> Exit:
     loop = asyncio.get_running_loop()
     came: asyncio.Future[Exit] = loop.create_future()
 
@@ -50,11 +54,11 @@ async def _until_signal(work: Callable[[], Awaitable[Exit]], *, endless: bool) -
 
     for number, exit_code in _EXITS.items():
         loop.add_signal_handler(number, note, Exit.DONE if endless else exit_code)
-    pipe = output_pipe()
+    pipe = output_pipe() if prints else None
     if pipe is not None:
         # The writing end of a pipe becomes readable when the reading end is closed: so it is
         # noticed at once, and not at the next message.
-        loop.add_reader(pipe, note, Exit.DONE)
+        loop.add_reader(pipe, note, Exit.DONE if endless else Exit.UNREAD)
     task = asyncio.ensure_future(work())
     task.add_done_callback(lambda _: came.cancel())
     try:

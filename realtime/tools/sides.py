@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from realtime.client import Message
 
 from .credentials import Credentials, access_for
-from .nats_side import NatsSide
+from .nats_side import Backend, NatsSide
 from .outcome import UsageError
 from .scenario import Step
 from .websocket_side import WebSocketSide
@@ -23,24 +23,32 @@ class Target:
 
     Attributes:
         timeout: seconds for an answer, a confirmation, and the first connection of `produce`.
-        stream: on the NATS side, the JetStream stream; `durable` are the topics it stores.
+        backend: what the NATS side needs to know.
     """
 
     url: str
     credentials: Credentials
     timeout: float
-    stream: str
-    durable: tuple[str, ...]
+    backend: Backend
 
 
 class Side(Protocol):
-    """One side of the gateway, connected."""
+    """One side of the gateway.
+
+    Attributes:
+        reached: there was a connection.
+    """
+
+    reached: bool
 
     def messages(self, topics: Sequence[str], since: int | None) -> AsyncIterator[Message]:
         """Yield what arrives on topics, coming back by itself; from `since` on, if given."""
 
     def answered(self, topics: Sequence[str], reply: Any | None) -> AsyncIterator[Message]:
         """Yield requests, each answered: with `reply`, or with what it brought (None)."""
+
+    def check(self, step: Step) -> None:
+        """Return when a message can be sent on this side, or raise UsageError."""
 
     async def publish(self, step: Step) -> str:
         """Publish, and return in words what became of it, once it is confirmed."""
@@ -59,16 +67,29 @@ async def side_for(target: Target, *, wait: bool) -> AbstractAsyncContextManager
         UsageError: when the address is of neither side, or there is no credential.
         ClientError: when the site refuses a log-in.
     """
-    scheme = urlsplit(target.url).scheme
+    scheme = _scheme_of(target.url)
     if scheme in ("ws", "wss", "http", "https"):
         access = await access_for(target.credentials, target.url, timeout=target.timeout)
         return WebSocketSide(target.url, access, timeout=target.timeout, wait=wait)
     if scheme in ("nats", "tls"):
-        return NatsSide(
-            target.url,
-            stream=target.stream,
-            durable=target.durable,
-            timeout=target.timeout,
-            wait=wait,
-        )
+        return NatsSide(target.url, target.backend, timeout=target.timeout, wait=wait)
     raise UsageError("The address (-u) begins with ws://, wss://, nats:// or tls://.")
+
+
+def _scheme_of(url: str) -> str:
+    """Return the scheme of an address; NATS takes several, with commas between them.
+
+    Raises:
+        UsageError: when one is malformed.
+    """
+    schemes = set()
+    for one in url.split(","):
+        try:
+            parts = urlsplit(one.strip())
+            whole = bool(parts.hostname) and parts.port != 0  # `port` is what complains
+        except ValueError:
+            whole = False
+        if not whole:
+            raise UsageError("The address (-u) is a scheme, a host and a port: ws://HOST:PORT/ws/.")
+        schemes.add(parts.scheme)
+    return schemes.pop() if len(schemes) == 1 else ""

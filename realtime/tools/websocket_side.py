@@ -30,12 +30,13 @@ class WebSocketSide:
                 url,
                 token=access.token,
                 headers=access.headers,
-                on_state=_log_state,
+                on_state=self._note,
                 on_notice=_log_notice,
                 timing=Timing(reply=timeout, publish=timeout, connect=max(timeout, 1.0)),
             )
         except ValueError as exc:
             raise UsageError(str(exc)) from exc
+        self.reached = False
         self._timeout = timeout
         self._wait = wait
 
@@ -70,19 +71,19 @@ class WebSocketSide:
             raise Denied("The subscription ended.", topic=topic)
 
         readers = [asyncio.create_task(read(topic)) for topic in topics]
+        getting = asyncio.create_task(arrived.get())
         try:
             while True:
-                getting = asyncio.create_task(arrived.get())
                 await asyncio.wait({getting, *readers}, return_when=asyncio.FIRST_COMPLETED)
-                if getting.done():
-                    yield getting.result()
-                    continue
-                getting.cancel()
-                next(reader for reader in readers if reader.done()).result()
+                if not getting.done():
+                    next(reader for reader in readers if reader.done()).result()
+                message = getting.result()
+                getting = asyncio.create_task(arrived.get())
+                yield message
         finally:
-            for reader in readers:
-                reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
+            for task in (getting, *readers):
+                task.cancel()
+            await asyncio.gather(getting, *readers, return_exceptions=True)
 
     def answered(self, topics: Sequence[str], reply: Any | None) -> AsyncIterator[Message]:
         """Refuse: clients ask, backends answer.
@@ -92,13 +93,22 @@ class WebSocketSide:
         """
         raise UsageError("Clients cannot answer requests: consume --rpc wants a nats:// address.")
 
+    def check(self, step: Step) -> None:
+        """Return when a message can be sent by a client.
+
+        Raises:
+            UsageError: when it is bytes.
+        """
+        if isinstance(step.payload, bytes):
+            raise UsageError("Clients publish JSON: bytes go over a nats:// address only.")
+
     async def publish(self, step: Step) -> str:
         """Publish, and return in words what became of it.
 
         Raises:
             ClientError: when the gateway refuses it, or does not confirm it in time.
         """
-        done = await self._client.publish(step.topic, _json_only(step), message_id=step.message_id)
+        done = await self._client.publish(step.topic, step.payload, message_id=step.message_id)
         where = "handed on" if done.seq_no is None else f"seq={done.seq_no}"
         return f"{where} (stored before)" if done.duplicate else where
 
@@ -109,13 +119,11 @@ class WebSocketSide:
             ClientError: when it is refused or not answered.
         """
         timeout = min(self._timeout, 60.0)  # the most that the frame can say
-        return await self._client.request(step.topic, _json_only(step), timeout=timeout)
+        return await self._client.request(step.topic, step.payload, timeout=timeout)
 
-
-def _json_only(step: Step) -> Any:
-    if isinstance(step.payload, bytes):
-        raise UsageError("Clients publish JSON: bytes go over a nats:// address only.")
-    return step.payload
+    def _note(self, state: State) -> None:
+        self.reached = self.reached or state.name == "open"
+        _log_state(state)
 
 
 def _log_state(state: State) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from realtime.client import Message
 from realtime.tools.dump import Dump
 from realtime.tools.outcome import UsageError
+from realtime.tools.output import Output
 from realtime.tools.payloads import load, parse_payload
 from realtime.tools.scenario import Step, read_scenario
 
@@ -120,10 +122,9 @@ def test_message_that_is_no_json_is_refused_with_advice(text):
 @given(payloads=st.lists(JSON | st.binary(), max_size=5))
 def test_dump_is_a_scenario_of_the_same_messages(tmp_path_factory, payloads):
     path = tmp_path_factory.mktemp("dump") / "d.yaml"
-    dump = Dump(path)
-    for number, payload in enumerate(payloads):
-        dump.write(Message("room.a", payload, "m", 0), number * 0.5)
-    dump.close()
+    with Dump(path) as dump:
+        for number, payload in enumerate(payloads):
+            dump.write(Message("room.a", payload, "m", 0), number * 0.5)
     steps = read_scenario(path, None)
     assert [step.payload for step in steps] == payloads
     assert [type(step.payload) for step in steps] == [type(one) for one in payloads]
@@ -133,6 +134,18 @@ def test_dump_is_a_scenario_of_the_same_messages(tmp_path_factory, payloads):
 def test_message_with_a_number_that_json_cannot_say_is_refused():
     with pytest.raises(UsageError, match="cannot be said in JSON"):
         parse_payload("[1e999]")
+
+
+@example("\ud800\x1b[2J\u2028\U000f0000", "\n\x9b\x7f")
+@given(payload=st.text(), message_id=st.text())
+def test_message_is_one_line_that_steers_no_terminal(payload, message_id):
+    for form in ("plain", "json"):
+        stream = io.StringIO()
+        Output(form, stream).message(Message("room.a", payload, message_id, 0))
+        line = stream.getvalue()
+        assert line.endswith("\n")
+        assert line[:-1].isprintable()
+    assert json.loads(line)["data"] == payload
 
 
 def test_dump_overwrites_nothing(tmp_path):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
 from realtime.conf import settings
+from realtime.tools.nats_side import Backend
 from realtime.tools.options import add_produce_options, produce_job
 from realtime.tools.outcome import UsageError
 from realtime.tools.output import Output
@@ -30,8 +32,10 @@ class Command(BaseCommand):
         """Send, and exit with the code that says how it ended."""
         try:
             durable = tuple(settings.DURABLE_TOPICS)
-            job = produce_job(options, stream=settings.STREAM, durable=durable)
+            backend = Backend(settings.STREAM, durable, settings.NATS_INBOX_PREFIX)
+            job = produce_job(options, backend)
         except UsageError as exc:
             raise CommandError(exc.message, returncode=exc.code) from exc
         output = Output(options["log"])
-        sys.exit(run(lambda: produce(job, output), form=options["log"], endless=False))
+        work = partial(produce, job, output)
+        sys.exit(run(work, form=options["log"], endless=False, prints=job.rpc))
