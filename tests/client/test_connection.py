@@ -41,6 +41,22 @@ async def test_close_that_may_pass_is_come_back_from(scripted, code):
     assert one.states == ["connecting", "open", "reconnecting", "open"]
 
 
+async def test_denial_ends_connect_whatever_else_still_runs(scripted):
+    one = scripted(timing=Timing(connect=60, again=60, close=0.5))
+    peer = await one.open()
+    await one.client.subscribe("room.a", wait=False)
+    frame = await one.expect(peer, "subscribe")
+    peer.send("error", id=frame["id"], code="UNAVAILABLE", message="Later.", topic="room.a")
+    await asyncio.to_thread(peer.close, 4000)
+    await until(lambda: one.client.state.name == "reconnecting")
+    connecting = asyncio.create_task(one.client.connect())
+    peer = await one.accept()
+    await asyncio.to_thread(peer.close, 4500)
+    async with asyncio.timeout(10):
+        with pytest.raises(Denied):
+            await connecting
+
+
 @pytest.mark.parametrize("code", [4500, 4502, 4999])
 async def test_close_for_good_denies_everything_that_is_open(scripted, code):
     one = scripted()
