@@ -96,3 +96,8 @@ class Tools:
 def tools(live: Gateway, tmp_path: Path, request: pytest.FixtureRequest) -> Tools:
     """Return the tools, on the running gateway."""
     return Tools(live, tmp_path, request.addfinalizer)
+
+
+def listening(process: ManageProcess) -> None:
+    """Wait until a consumer is connected; what it prints later it was there for."""
+    process.wait_for_line("connection open", 20)
