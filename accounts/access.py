@@ -9,7 +9,6 @@ from msgspec import Struct
 from realtime.conf import settings
 from realtime.protocol import rules
 from realtime.protocol.rules import RuleSet
-from realtime.protocol.subjects import parse_topic
 
 from .models import AccessRule
 
@@ -21,7 +20,8 @@ class AccessAnswer(Struct, frozen=True):
     """The answer to "may they?".
 
     Attributes:
-        rule: the rule that decides; None when no rule does, or when the user is inactive.
+        rule: the rule that decides; None when no rule does (an event channel needs none), or
+            when the user is inactive.
         concerned: every enabled rule for the user.
     """
 
@@ -37,10 +37,11 @@ def check_access(user: User, action: rules.Action, topic: str) -> AccessAnswer:
     Raises:
         BadTopic: when the topic is malformed or not open to clients, or a stored rule is.
     """
-    parse_topic(topic, settings.topics_for(action))
+    settings.require_topic(action, topic)
     concerned = list(AccessRule.objects.for_user(user))
     pairs = [(stored.as_rule(), stored) for stored in concerned]
-    decision = RuleSet((rule for rule, _ in pairs), str(user.pk)).decide(action, topic)
+    every = (*(rule for rule, _ in pairs), *settings.channel_rules())
+    decision = RuleSet(every, str(user.pk)).decide(action, topic)
     if not user.is_active:
         return AccessAnswer(False, False, None, concerned)
     decisive = next((stored for rule, stored in pairs if rule == decision.rule), None)

@@ -73,7 +73,8 @@ class AccessRuleAdmin(admin.ModelAdmin):
         super().save_model(request, obj, form, change)
         leading = obj.topic.partition(".")[0]
         tokens = settings.topics_for(obj.action)
-        if leading not in {"*", ">", *tokens}:
+        channels = {name.partition(".")[0] for name in settings.channels_for(obj.action)}
+        if leading not in {"*", ">", *tokens, *channels}:
             messages.warning(
                 request,
                 f"For '{obj.action}', clients can only name topics that start with one of:"

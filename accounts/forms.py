@@ -12,7 +12,6 @@ from django.contrib.auth import get_user_model
 
 from realtime.conf import settings
 from realtime.protocol.exceptions import BadTopic
-from realtime.protocol.subjects import parse_topic
 
 from .models import AccessRule, Action
 
@@ -55,7 +54,7 @@ class CheckAccessForm(forms.Form):
         cleaned = super().clean() or {}
         if "topic" in cleaned and "action" in cleaned:
             try:
-                parse_topic(cleaned["topic"], settings.topics_for(cleaned["action"]))
+                settings.require_topic(cleaned["action"], cleaned["topic"])
             except BadTopic as exc:
                 self.add_error("topic", forms.ValidationError(exc.message, code="topic"))
         return cleaned

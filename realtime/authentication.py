@@ -18,6 +18,7 @@ from .protocol.exceptions import (
     Unavailable,
 )
 from .protocol.messages import AuthRequest, Identity, encode_message, parse_auth_reply
+from .protocol.rules import Rule
 
 ANSWERS_AGE = 1.0
 """Seconds for which the word that a backend answers is good."""
@@ -34,13 +35,22 @@ class Authenticator:
         subject: where the backend's auth workers listen.
         timeout: seconds to wait for a reply.
         metrics: counts outcomes and times.
+        granted: what every session may do besides what the backend says.
     """
 
-    def __init__(self, broker: Broker, subject: str, timeout: float, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        subject: str,
+        timeout: float,
+        metrics: Metrics,
+        granted: tuple[Rule, ...] = (),
+    ) -> None:
         self._broker = broker
         self._subject = subject
         self._timeout = timeout
         self._metrics = metrics
+        self._granted = granted
         self._again = asyncio.Semaphore(MAX_AGAIN)
         self._asked = -ANSWERS_AGE
         self._answers = False
@@ -94,7 +104,7 @@ class Authenticator:
 
     async def _ask(self, request: AuthRequest) -> Identity:
         try:
-            return _identity(await self._request(request, self._timeout))
+            return self._identity(await self._request(request, self._timeout))
         except (NoResponder, RequestTimeout, Unavailable) as exc:
             raise _unavailable() from exc
 
@@ -113,7 +123,7 @@ class Authenticator:
                     asked, timeout=min(patience, left), return_when=asyncio.FIRST_COMPLETED
                 )
                 if done:
-                    return _identity(await done.pop())
+                    return self._identity(await done.pop())
             raise _unavailable()
         except (NoResponder, RequestTimeout, Unavailable) as exc:
             raise _unavailable() from exc
@@ -124,12 +134,11 @@ class Authenticator:
     async def _request(self, request: AuthRequest, timeout: float) -> Message:
         return await self._broker.request(self._subject, encode_message(request), timeout=timeout)
 
-
-def _identity(reply: Message) -> Identity:
-    answer = parse_auth_reply(reply.data)
-    if isinstance(answer, str):
-        raise AuthFailed(answer)
-    return answer
+    def _identity(self, reply: Message) -> Identity:
+        answer = parse_auth_reply(reply.data, self._granted)
+        if isinstance(answer, str):
+            raise AuthFailed(answer)
+        return answer
 
 
 def _unavailable() -> AuthUnavailable:

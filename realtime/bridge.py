@@ -49,6 +49,7 @@ class Bridge:
         layer: any channel layer.
         durable_topics: patterns that the stream stores.
         open_topics: leading tokens that are open to clients.
+        channels: names of inbound event channels.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class Bridge:
         *,
         durable_topics: Iterable[str],
         open_topics: Iterable[str],
+        channels: Iterable[str] = (),
     ) -> None:
         self._broker = broker
         self._layer = layer
         self._subjects = subjects
         self._durable = tuple(durable_topics)
         self._open = tuple(open_topics)
+        self._channels = tuple(channels)
         self._followed: dict[str, Subscription] = {}
         self._as_is = getattr(layer, "in_process", False)
         self._origin = uuid.uuid4().hex[:12]
@@ -83,6 +86,12 @@ class Bridge:
             (f"{token}.>", self._ephemeral)
             for token in self._open
             if f"{token}.>" not in self._durable
+        ]
+        # Within an open topic it is relayed already, and would come twice.
+        wanted += [
+            (name, self._ephemeral)
+            for name in dict.fromkeys(self._channels)
+            if not any(covers(f"{token}.>", name) for token in self._open)
         ]
         for subject, handler in wanted:
             subscription = await self._broker.subscribe(subject, handler, queue=QUEUE)

@@ -18,7 +18,7 @@ from django.core.management import get_commands
 from .conf import DEFAULTS, settings
 from .protocol.exceptions import BadTopic
 from .protocol.origins import parse_origin
-from .protocol.subjects import is_token, overlaps, parse_pattern
+from .protocol.subjects import covers, is_token, overlaps, parse_pattern, parse_topic
 
 IN_PROCESS_LAYERS = frozenset(
     {"realtime.layers.InProcessChannelLayer", "channels.layers.InMemoryChannelLayer"}
@@ -192,7 +192,37 @@ def _check_topics() -> list[CheckMessage]:
                 )
             )
     found += _check_patterns(settings.DURABLE_TOPICS)
-    return found
+    return found + _check_channels()
+
+
+def _check_channels() -> list[CheckMessage]:
+    return [
+        Error(
+            f"REALTIME[{name!r}] has {channel!r}: {reason}",
+            hint="Name event channels by one or more tokens, for example 'OUT' or 'news.sport'.",
+            id="realtime.E009",
+        )
+        for name in ("INBOUND", "OUTBOUND")
+        for channel in _listed(getattr(settings, name))
+        if (reason := _why_no_channel(channel))
+    ]
+
+
+def _why_no_channel(channel: object) -> str:
+    """Return why this cannot be the name of an event channel; empty: it can."""
+    if not isinstance(channel, str):
+        return "a name is text."
+    leading = channel.partition(".")[0]
+    if leading in RESERVED | {settings.PREFIX, settings.NATS_INBOX_PREFIX.partition(".")[0]}:
+        return "the gateway and NATS use that name themselves."
+    try:
+        parse_topic(channel, [leading])
+    except BadTopic as exc:
+        return exc.message
+    durable = [one for one in _listed(settings.DURABLE_TOPICS) if covers(one, channel)]
+    if durable:
+        return f"the stream stores it ({durable[0]!r}), and event channels are not stored."
+    return ""
 
 
 def _check_patterns(patterns: Sequence[str]) -> list[CheckMessage]:

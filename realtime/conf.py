@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 from django.conf import settings as django_settings
 
+from .protocol.rules import Rule, channel_rules
+from .protocol.subjects import parse_topic
+
 DEFAULTS: dict[str, Any] = {
     # NATS
     "NATS_URL": "nats://127.0.0.1:4222",
@@ -21,6 +24,8 @@ DEFAULTS: dict[str, Any] = {
     "DURABLE_TOPICS": ["user.>", "room.>"],
     "OPEN_TOPICS": ["user", "room", "live"],
     "REQUEST_TOPICS": ["rpc"],
+    "INBOUND": [],
+    "OUTBOUND": [],
     "STREAM_MAX_AGE": 7 * 86400.0,
     "STREAM_MAX_PER_TOPIC": 10_000,
     "STREAM_MAX_BYTES": 1024**3,
@@ -97,6 +102,8 @@ class Settings:
     DURABLE_TOPICS: list[str]
     OPEN_TOPICS: list[str]
     REQUEST_TOPICS: list[str]
+    INBOUND: list[str]
+    OUTBOUND: list[str]
     STREAM_MAX_AGE: float
     STREAM_MAX_PER_TOPIC: int
     STREAM_MAX_BYTES: int
@@ -155,6 +162,22 @@ class Settings:
     def topics_for(self, action: str) -> list[str]:
         """Return the leading tokens of topics that clients may name for an action."""
         return self.REQUEST_TOPICS if action == "request" else self.OPEN_TOPICS
+
+    def channels_for(self, action: str) -> list[str]:
+        """Return the event channels that every session may use for an action."""
+        return self.INBOUND if action == "subscribe" else self.OUTBOUND
+
+    def channel_rules(self) -> tuple[Rule, ...]:
+        """Return what every session may do besides its own rules: use event channels."""
+        return channel_rules(self.INBOUND, self.OUTBOUND)
+
+    def require_topic(self, action: str, topic: str) -> None:
+        """Return when clients may name the topic for an action; rules then say who may.
+
+        Raises:
+            BadTopic: when it is malformed or not open to clients.
+        """
+        parse_topic(topic, self.topics_for(action), self.channels_for(action))
 
     def __getattr__(self, name: str) -> Any:
         if name not in DEFAULTS:

@@ -74,7 +74,7 @@ def publish(topic: str, data: Any, *, message_id: str | None = None) -> Stored |
     """Publish an event on a topic.
 
     Args:
-        topic: a topic that is open to clients.
+        topic: a topic, or an inbound event channel, that clients can subscribe to.
         data: anything that becomes JSON (dates, UUIDs and decimals as Django writes them);
             bytes are sent as they are.
         message_id: the same id within DEDUP_WINDOW is stored once.
@@ -142,7 +142,7 @@ def encode(topic: str, data: Any) -> bytes:
         TooLarge: when it is over MAX_PAYLOAD_BYTES.
         TypeError, ValueError: when the data is no JSON, as NaN is not.
     """
-    parse_topic(topic, settings.OPEN_TOPICS)
+    settings.require_topic("subscribe", topic)
     payload = data if isinstance(data, bytes) else _encode(data).encode()
     if len(payload) > settings.MAX_PAYLOAD_BYTES:
         raise TooLarge(

@@ -94,6 +94,7 @@ def make_bridge(broker: Broker, layer: Any) -> Bridge:
         Subjects(settings.PREFIX),
         durable_topics=settings.DURABLE_TOPICS,
         open_topics=settings.OPEN_TOPICS,
+        channels=settings.INBOUND,
     )
 
 
@@ -110,6 +111,8 @@ def connection_options() -> ConnectionOptions:
         limits=Limits(
             open_topics=frozenset(settings.OPEN_TOPICS),
             request_topics=frozenset(settings.REQUEST_TOPICS),
+            inbound=frozenset(settings.INBOUND),
+            outbound=frozenset(settings.OUTBOUND),
             max_subscriptions=settings.MAX_SUBSCRIPTIONS,
             max_payload=settings.MAX_PAYLOAD_BYTES,
             rates=Rates(
@@ -167,7 +170,11 @@ class Runtime:
         self.connections: dict[str, set[Connection]] = {}
         self.control = Control(self.broker, self.subjects, self.connections)
         self.authenticator = Authenticator(
-            self.broker, self.subjects.auth, settings.AUTH_TIMEOUT, self.metrics
+            self.broker,
+            self.subjects.auth,
+            settings.AUTH_TIMEOUT,
+            self.metrics,
+            settings.channel_rules(),
         )
         self.services = Services(
             broker=self.broker,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import pytest
@@ -214,3 +215,33 @@ def test_settings_are_read_live(settings: Settings) -> None:
     settings.REALTIME = {"MAX_BUFFER": 7}
     assert gateway.MAX_BUFFER == 7
     assert DEFAULTS["MAX_UNACKED"] == gateway.MAX_UNACKED
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("gateway.x", "use that name themselves"),
+        ("_INBOX", "use that name themselves"),
+        ("mine.x", "use that name themselves"),
+        ("$JS.API", "A topic is"),
+        ("news.*", "A topic is"),
+        ("", "A topic is"),
+        (7, "a name is text"),
+        ("room.x", "the stream stores it \\('room.>'\\)"),
+    ],
+)
+@pytest.mark.parametrize("setting", ["INBOUND", "OUTBOUND"])
+def test_check_channel_that_cannot_be_says_why(
+    settings: Settings, setting: str, name: Any, reason: str
+) -> None:
+    (message,) = found(settings, **{setting: ["good", name], "PREFIX": "mine"})
+    assert message.id == "realtime.E009"
+    assert re.search(reason, str(message.msg)), message.msg
+
+
+def test_check_channels_written_as_one_text_are_refused(settings: Settings) -> None:
+    assert ids(settings, INBOUND="IN,update") == ["realtime.E009"]
+
+
+def test_check_channels_that_can_be_are_fine(settings: Settings) -> None:
+    assert ids(settings, INBOUND=["IN", "news.sport"], OUTBOUND=["OUT", "room"]) == []

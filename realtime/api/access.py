@@ -22,7 +22,7 @@ from ..metrics import Metrics
 from ..protocol.exceptions import AclDenied, AuthFailed
 from ..protocol.messages import AuthRequest, Identity
 from ..protocol.rules import Action
-from ..protocol.subjects import Subjects, parse_topic
+from ..protocol.subjects import Subjects
 
 Result = TypeVar("Result")
 Work = Callable[[Broker], Awaitable[Result]]
@@ -50,7 +50,7 @@ def run_allowed(request: Request, action: Action, topic: str, work: Work[Result]
         AuthUnavailable: it does not answer.
         Unavailable: as for `run`.
     """
-    parse_topic(topic, settings.topics_for(action))
+    settings.require_topic(action, topic)
     question, user_id = question_of(request), str(request.user.pk)
 
     async def checked(broker: Broker) -> Result:
@@ -77,7 +77,9 @@ async def ask(broker: Broker, question: AuthRequest) -> Identity:
     """
     # Its counts go nowhere: those of the sockets are another process's.
     subject = Subjects(settings.PREFIX).auth
-    authenticator = Authenticator(broker, subject, settings.AUTH_TIMEOUT, Metrics())
+    authenticator = Authenticator(
+        broker, subject, settings.AUTH_TIMEOUT, Metrics(), settings.channel_rules()
+    )
     identity = await authenticator.authenticate(question)
     if identity.expires_at is not None and identity.expires_at <= time.time():
         raise AuthFailed("The credential has expired.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -133,8 +133,11 @@ def parse_auth_request(data: bytes) -> AuthRequest:
     return _decode_auth_request(data)
 
 
-def parse_auth_reply(data: bytes) -> Identity | str:
+def parse_auth_reply(data: bytes, granted: Iterable[Rule] = ()) -> Identity | str:
     """Return who the session is, or the backend's word why it was denied.
+
+    Args:
+        granted: what every session may do besides.
 
     Raises:
         AuthUnavailable: when the reply is not one of the contract: never a pass.
@@ -152,7 +155,7 @@ def parse_auth_reply(data: bytes) -> Identity | str:
             "The backend's auth reply names no usable user_id: letters, digits, '-' and '_' only."
         )
     try:
-        rules = parse_rules(reply.rules, user_id)
+        rules = parse_rules(reply.rules, user_id, granted)
     except BadTopic as exc:
         raise AuthUnavailable(f"A rule in the backend's auth reply is wrong: {exc}") from exc
     return Identity(user_id, rules, reply.expires_at, tuple(reply.subscriptions), reply.info)

@@ -103,10 +103,23 @@ def _patterns_of(rules: tuple[Rule, ...]) -> Patterns:
     return patterns
 
 
-def parse_rules(rules: Iterable[Rule] | None, user_id: str) -> RuleSet:
+def channel_rules(inbound: Iterable[str], outbound: Iterable[str]) -> tuple[Rule, ...]:
+    """Return the rules that open event channels to every session; a deny still beats them."""
+    return (
+        *(Rule("allow", "subscribe", name) for name in inbound),
+        *(Rule("allow", action, name) for name in outbound for action in ("publish", "request")),
+    )
+
+
+def parse_rules(
+    rules: Iterable[Rule] | None, user_id: str, granted: Iterable[Rule] = ()
+) -> RuleSet:
     """Return the session's rules, the default ones when the backend sent none (None).
+
+    Args:
+        granted: what every session may do besides.
 
     Raises:
         BadTopic: when a pattern is malformed.
     """
-    return RuleSet(DEFAULT_RULES if rules is None else rules, user_id)
+    return RuleSet((*(DEFAULT_RULES if rules is None else rules), *granted), user_id)

@@ -37,6 +37,8 @@ class Limits(Struct, frozen=True):
     Attributes:
         open_topics: leading tokens of topics to subscribe and publish to.
         request_topics: leading tokens of topics for `request`: nothing is relayed from them.
+        inbound: event channels to subscribe to, by their whole names.
+        outbound: event channels to publish and request on.
         user_rates: what all sockets of a user in one process may send together.
     """
 
@@ -46,6 +48,8 @@ class Limits(Struct, frozen=True):
     max_payload: int
     rates: Rates
     user_rates: Rates
+    inbound: frozenset[str] = frozenset()
+    outbound: frozenset[str] = frozenset()
 
 
 class Ticket(Struct, frozen=True, array_like=True):
@@ -161,7 +165,11 @@ class Session:
             AclDenied: no rule allows it, or one denies it.
         """
         limits = self._limits
-        parse_topic(topic, limits.request_topics if action == "request" else limits.open_topics)
+        parse_topic(
+            topic,
+            limits.request_topics if action == "request" else limits.open_topics,
+            limits.inbound if action == "subscribe" else limits.outbound,
+        )
         if self.suspended:
             raise Unavailable("What you may do is being checked; try again in a moment.")
         self.identity.rules.require(action, topic)

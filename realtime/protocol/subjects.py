@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 
 from .exceptions import BadTopic
@@ -27,16 +27,19 @@ def is_token(text: str) -> bool:
     return len(text) <= MAX_TOPIC_BYTES and _TOKEN.fullmatch(text) is not None
 
 
-def parse_topic(text: str, open_topics: Iterable[str]) -> str:
+def parse_topic(text: str, open_topics: Iterable[str], channels: Collection[str] = ()) -> str:
     """Return `text` when it is a topic that clients may name.
 
     Args:
         text: what the client sent.
         open_topics: the leading tokens that are open to clients.
+        channels: event channels, which are open by their whole names.
 
     Raises:
         BadTopic: when it is malformed, too long, or outside the open space.
     """
+    if text in channels:
+        return text
     if len(text) > MAX_TOPIC_BYTES or _TOPIC.fullmatch(text) is None:
         raise BadTopic(
             f"A topic is 1 to {MAX_TOPIC_BYTES} bytes of letters, digits, '-' and '_' in tokens"
@@ -44,8 +47,9 @@ def parse_topic(text: str, open_topics: Iterable[str]) -> str:
             topic=text if len(text) <= MAX_TOPIC_BYTES else None,
         )
     if text.partition(".")[0] not in open_topics:
+        named = f"; event channels: {', '.join(sorted(channels))}" if channels else ""
         raise BadTopic(
-            f"Topics here start with one of: {', '.join(sorted(open_topics))}.", topic=text
+            f"Topics here start with one of: {', '.join(sorted(open_topics))}{named}.", topic=text
         )
     return text
 

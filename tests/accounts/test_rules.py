@@ -152,6 +152,19 @@ def test_access_deny_beats_allow(alice: User, staff: Group) -> None:
     assert (answer.allowed, answer.rule) == (False, deny)
 
 
+def test_access_to_an_event_channel_needs_no_rule_and_a_deny_beats_it(
+    alice: User, settings: Any
+) -> None:
+    settings.REALTIME = {**settings.REALTIME, "INBOUND": ["IN"], "OUTBOUND": ["OUT"]}
+    for action, topic in (("subscribe", "IN"), ("publish", "OUT"), ("request", "OUT")):
+        answer = check_access(alice, action, topic)
+        assert (answer.allowed, answer.rule) == (True, None)
+    deny = AccessRule.objects.create(user=alice, effect="deny", topic="IN")
+    assert check_access(alice, "subscribe", "IN").rule == deny
+    with pytest.raises(BadTopic, match="event channels: IN"):
+        check_access(alice, "subscribe", "OUT")
+
+
 def test_access_of_a_superuser_needs_a_rule_too(admin_user: User) -> None:
     answer = check_access(admin_user, "publish", "room.1")
     assert (answer.allowed, answer.rule) == (False, None)

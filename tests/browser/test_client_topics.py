@@ -83,6 +83,15 @@ def test_subscribe_options_reach_the_gateway(client, peer):
     assert (frame["since"], frame["epoch"], frame["qos"], frame["durable"]) == (3, "e0", 1, "desk")
 
 
+def test_subscribe_durable_goes_on_from_the_gateway_s_position(client, peer):
+    subscribe(client, "{ durable: 'desk' }")
+    peer.subscribed(5)
+    for seq in (4, 5, 6):  # 4 and 5 were missed
+        peer.message(T, seq)
+    client.wait_messages(4, 5, 6)
+    assert peer.expect("ack")["seqNo"] == 4
+
+
 def test_unsubscribe_leaves_and_keeps_the_position(client, peer):
     subscribe(client)
     peer.subscribed(5)

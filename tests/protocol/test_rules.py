@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from realtime.protocol.exceptions import AclDenied, BadTopic, ErrorCode
 from realtime.protocol.rules import (
+    ACTIONS,
     DEFAULT_RULES,
     Action,
     Effect,
     Rule,
     RuleSet,
+    channel_rules,
     parse_rules,
 )
 from realtime.protocol.subjects import USER_ID
@@ -200,3 +202,21 @@ def test_require_denied_raises_and_names_the_topic(some: list[Rule]) -> None:
     assert caught.value.code is ErrorCode.ACL_DENIED
     assert caught.value.topic == "room.1"
     assert "subscribe" in caught.value.message
+
+
+def test_channel_rules_open_each_way_and_a_deny_beats_them():
+    granted = channel_rules(["IN", "both"], ["OUT", "both"])
+    ruleset = parse_rules([Rule("deny", "publish", "OUT")], "7", granted)
+    allowed = {
+        (action, name)
+        for action in ACTIONS
+        for name in ("IN", "OUT", "both", "IN.x")
+        if ruleset.decide(action, name).allowed
+    }
+    assert allowed == {
+        ("subscribe", "IN"),
+        ("subscribe", "both"),
+        ("request", "OUT"),
+        ("publish", "both"),
+        ("request", "both"),
+    }

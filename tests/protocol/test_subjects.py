@@ -107,6 +107,12 @@ def test_parse_topic_well_formed_is_returned(topic: str) -> None:
     assert parse_topic(topic, OPEN) == topic
 
 
+def test_parse_topic_event_channel_is_open_by_its_whole_name() -> None:
+    assert parse_topic("IN", OPEN, ["IN", "news.sport"]) == "IN"
+    with pytest.raises(BadTopic, match=r"event channels: IN, news\.sport\."):
+        parse_topic("IN.more", OPEN, ["IN", "news.sport"])
+
+
 @pytest.mark.parametrize("injected", INJECTIONS.values(), ids=INJECTIONS)
 @pytest.mark.parametrize("shape", ["{}", "user.{}", "user.{}.n", "user.a{}", "user.{}a", "{}user"])
 def test_parse_topic_injection_is_bad(shape: str, injected: str) -> None:

@@ -37,10 +37,13 @@ FLOOR_2 = {
     "snapshot",
     "sockets",
     "subscriptions",
+    "tools",
     "upstream",
 }
 # Children and sockets of this machine, by the standard library alone: they stand beside floor 1.
 STANDALONE = {"embedded", "supervisor"}
+# The other side of the wire, for any Python program: it uses floor 0, and no floor uses it.
+CLIENT = {"client"}
 GLUE = 3
 ROOF = 4
 
@@ -72,7 +75,7 @@ def floor(module: str) -> int:
     if module == "realtime" or module.startswith(PROTOCOL):
         return 0
     name = rest.partition(".")[0]
-    if name in FLOOR_1 | STANDALONE:
+    if name in FLOOR_1 | STANDALONE | CLIENT:
         return 1
     return 2 if name in FLOOR_2 else GLUE
 
@@ -165,6 +168,16 @@ def test_lower_floors_know_no_web_framework(module: str) -> None:
     if module in MAY_IMPORT_CHANNELS:
         found -= {"channels", "channels_redis"}
     assert not found
+
+
+@pytest.mark.parametrize("module", sorted(n for n in MODULES if n.startswith("realtime.client")))
+def test_client_needs_websockets_and_the_exceptions_only(module: str) -> None:
+    """So that a program without the gateway's requirements can use it."""
+    found = set(imports(module, everywhere=True))
+    foreign = {name.partition(".")[0] for name in found} - set(sys.stdlib_module_names)
+    assert foreign <= {"websockets", "realtime"}
+    others = {name for name in own(iter(found)) if not name.startswith("realtime.client")}
+    assert others <= {"realtime.protocol.exceptions"}
 
 
 @pytest.mark.parametrize("module", sorted(n for n in MODULES if n.startswith(PROTOCOL)))

@@ -64,6 +64,12 @@ class Site:
             _tokens[known] = manage("token", user, env=self.env).strip()
         return _tokens[known]
 
+    def add_rule(self, action: str, topic: str, effect: str = "allow") -> None:
+        """Add an access rule for everyone, as an administrator does."""
+        fields = {"action": action, "topic": topic, "effect": effect}
+        code = f"from accounts.models import AccessRule; AccessRule.objects.create(**{fields!r})"
+        manage("shell", "-c", code, env=self.env)
+
     def client(self, token: str, which: int = 0) -> TestClient:
         """Return a client of a web process, to be entered with `async with`."""
         return TestClient(self.ws_url(which), token=token)
@@ -90,6 +96,7 @@ class Gateway(Site):
         self.ports = [free_port()]
         self.nats_port = free_port()
         self.nats_url = f"nats://127.0.0.1:{self.nats_port}"
+        self.options: tuple[str, ...] = ()
 
     def start(self, timeout: float = 30.0) -> None:
         """Start it and return when it says that it serves."""
@@ -99,6 +106,7 @@ class Gateway(Site):
             *("--port", str(self.ports[0])),
             *("--nats-port", str(self.nats_port)),
             *("--data-dir", str(self.data_dir)),
+            *self.options,
         )
         process.wait_for_line(f"http://127.0.0.1:{self.ports[0]}", timeout)
 

@@ -52,6 +52,10 @@ class Command(BaseCommand):
             default=int(os.environ.get("NATS_PORT", NATS_PORT)),
             help="port of the embedded NATS server",
         )
+        parser.add_argument(
+            "-i", "--inbound", metavar="NAMES", help="event channels to clients, comma-separated"
+        )
+        parser.add_argument("-o", "--outbound", metavar="NAMES", help="event channels from clients")
         # Read by manage.py, before the settings are loaded that depend on it.
         parser.add_argument("--data-dir", help="where database, stream and keys are kept")
         parser.add_argument(
@@ -62,6 +66,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Serve until Ctrl-C or SIGTERM."""
+        self._open_channels(options)
         host, port = options["host"], options["port"]
         try:
             listener = server.listen(host, port)
@@ -88,6 +93,21 @@ class Command(BaseCommand):
 
             beside = [auth_worker, outbox_relay, *([demo_prices] if options["demo"] else [])]
             server.serve(listener, beside=beside, ready=ready)
+
+    def _open_channels(self, options: dict[str, Any]) -> None:
+        """Take over the channels that the options name.
+
+        Raises:
+            SystemCheckError: when one cannot be.
+        """
+        named = {
+            name.upper(): [one.strip() for one in options[name].split(",") if one.strip()]
+            for name in ("inbound", "outbound")
+            if options[name] is not None
+        }
+        if named:
+            settings.REALTIME = {**settings.REALTIME, **named}
+            self.check()
 
 
 async def auth_worker(stopping: asyncio.Event) -> None:

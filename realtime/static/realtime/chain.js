@@ -69,13 +69,15 @@ export class Chain {
    * top of the topic, only says how far there is to go.
    *
    * @param {{seqNo: number, epoch: string, recovered: boolean}} frame
+   * @param {boolean} [durable] without `since` the gateway goes on from a position that it does
+   *   not name, so the first event has to say where that is
    * @returns {boolean} whether the stream turned out to be a new one
    */
-  subscribed({ seqNo, epoch, recovered }) {
+  subscribed({ seqNo, epoch, recovered }, durable = false) {
     const renewed = this.epoch !== null && this.last !== null && this.reset(epoch);
     this.epoch = epoch;
     this.lossy = this.last !== null && !recovered;
-    this.last ??= seqNo;
+    if (!durable) this.last ??= seqNo;
     this.top = Math.max(this.top, seqNo);
     return renewed;
   }

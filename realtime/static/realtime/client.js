@@ -1,6 +1,6 @@
 /**
- * The gateway's client for browsers: one connection that comes back by itself, topics without
- * loss or repeats, publishing exactly once. No dependencies, no build step:
+ * The gateway's client for browsers and Node: one connection that comes back by itself, topics
+ * without loss or repeats, publishing exactly once. No dependencies, no build step:
  *
  *     import { GatewayClient } from "/static/realtime/client.js";
  *     const client = new GatewayClient();
@@ -23,7 +23,7 @@ import { Backoff } from "./backoff.js";
 import { CloseCode, errorFrom, GatewayError } from "./errors.js";
 import { messageFrom, randomId } from "./frames.js";
 import { Link } from "./link.js";
-import { addressOf, DEFAULTS, tokenSource } from "./options.js";
+import { addressOf, DEFAULTS, socketClass, tokenSource } from "./options.js";
 import { Outbox } from "./outbox.js";
 import { Replies } from "./replies.js";
 import { Positions, memoryStore, webStore } from "./store.js";
@@ -53,6 +53,7 @@ export class GatewayClient extends EventTarget {
     this.#positions = new Positions(storage ?? memoryStore());
     this.#link = new Link({
       url: addressOf(url),
+      Socket: socketClass(options.WebSocket),
       token: this.#token,
       timing: this.#options,
       backoff: new Backoff(backoff),

@@ -14,8 +14,9 @@
 import { parseFrame } from "./frames.js";
 import { CloseCode } from "./errors.js";
 
+const OPEN = 1; // WebSocket.OPEN
+
 export class Connection {
-  /** @type {WebSocket} */
   #socket;
   #timing;
   #handlers;
@@ -29,24 +30,27 @@ export class Connection {
   #beat;
 
   /**
-   * @param {string} url
+   * @param {WebSocket} socket just made
    * @param {string | null} token null: the Django session cookie is the credential
    * @param {Timing} timing
    * @param {object} handlers
    * @param {(frame: Frame) => void} handlers.frame a frame came, `ready` first
    * @param {(ending: Ending) => void} handlers.ended called once, at the end
    */
-  constructor(url, token, timing, handlers) {
+  constructor(socket, token, timing, handlers) {
+    this.#socket = socket;
     this.#timing = timing;
     this.#handlers = handlers;
     this.#deadline = setTimeout(
       () => this.end(CloseCode.ABNORMAL, "The gateway did not answer in time."),
       timing.connectTimeout,
     );
-    this.#socket = new WebSocket(url);
     this.#socket.onopen = () => this.send({ type: "connect", ...(token !== null && { token }) });
     this.#socket.onmessage = (event) => this.#receive(event.data);
     this.#socket.onclose = ({ code, reason }) => this.#finish({ code, reason });
+    // `close` follows; but an EventEmitter whose `error` nobody hears, as in Node's package ws,
+    // ends the process.
+    this.#socket.onerror = () => {};
   }
 
   /** Whether the gateway said `ready`. */
@@ -59,7 +63,7 @@ export class Connection {
    * @returns {boolean} whether it could be handed to the browser
    */
   send(frame) {
-    if (this.#socket.readyState !== WebSocket.OPEN) return false;
+    if (this.#socket.readyState !== OPEN) return false;
     this.#socket.send(JSON.stringify(frame));
     return true;
   }

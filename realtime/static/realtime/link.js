@@ -26,6 +26,7 @@ export class Link {
   /** @type {Readonly<State>} */
   state = CLOSED;
   #url;
+  #Socket;
   #token;
   #timing;
   #backoff;
@@ -47,13 +48,15 @@ export class Link {
   /**
    * @param {object} parts
    * @param {string} parts.url
+   * @param {typeof WebSocket} parts.Socket
    * @param {() => string | null | Promise<string | null>} parts.token
    * @param {import("./connection.js").Timing} parts.timing
    * @param {import("./backoff.js").Backoff} parts.backoff
    * @param {LinkHandlers} parts.handlers
    */
-  constructor({ url, token, timing, backoff, handlers }) {
+  constructor({ url, Socket, token, timing, backoff, handlers }) {
     this.#url = url;
+    this.#Socket = Socket;
     this.#token = token;
     this.#timing = timing;
     this.#backoff = backoff;
@@ -114,7 +117,8 @@ export class Link {
       return;
     }
     if (attempt !== this.#attempt) return;
-    this.#connection = new Connection(this.#url, token, this.#timing, {
+    const socket = new this.#Socket(this.#url);
+    this.#connection = new Connection(socket, token, this.#timing, {
       frame: (frame) => this.#receive(frame),
       ended: ({ code, reason }) => this.#ended(code, reason),
     });
@@ -190,7 +194,7 @@ export class Link {
   #comeBack(delay, code, reason) {
     clearTimeout(this.#retry);
     this.#retry = setTimeout(() => this.#open(), delay);
-    const online = navigator.onLine !== false;
+    const online = globalThis.navigator?.onLine !== false;
     this.#change({ type: "lost", retryAt: Date.now() + delay, online, code, reason });
   }
 

@@ -2,7 +2,8 @@
  * What a client can be told when it is made, and what holds where it is not told.
  *
  * @typedef {object} ClientOptions durations in ms
- * @property {string} [url] default: /ws/ on this page's host
+ * @property {string} [url] default: /ws/ on this page's host; outside of a page the whole address
+ * @property {typeof WebSocket} [WebSocket] default: the global one, which Node has from 22 on
  * @property {string | (() => string | Promise<string>)} [token] asked for before every
  *   connection; left out: the Django session cookie is the credential
  * @property {import("./store.js").PositionStore | null} [storage] where positions outlive a
@@ -32,10 +33,27 @@ export const DEFAULTS = Object.freeze({
  * @param {string} [url] may be relative to this page, and http(s)
  */
 export function addressOf(url = "/ws/") {
-  const address = new URL(url, location.href);
+  const page = globalThis.location?.href;
+  if (page === undefined && !URL.canParse(url)) {
+    throw new TypeError("Outside of a page the url has to be whole: 'wss://HOST/ws/'.");
+  }
+  const address = new URL(url, page);
   if (address.protocol === "http:") address.protocol = "ws:";
   if (address.protocol === "https:") address.protocol = "wss:";
   return address.href;
+}
+
+/**
+ * Return the class that makes sockets.
+ *
+ * @param {typeof WebSocket} [given]
+ * @returns {typeof WebSocket}
+ */
+export function socketClass(given = globalThis.WebSocket) {
+  if (given !== undefined) return given;
+  throw new TypeError(
+    "There is no WebSocket here: hand one in as { WebSocket }, from the package 'ws' for example.",
+  );
 }
 
 /**

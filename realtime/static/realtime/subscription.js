@@ -11,7 +11,8 @@
  *   comes first. Left out: where this user left off in this tab, else at the top
  * @property {string} [epoch] of the stream that `since` belongs to
  * @property {0 | 1} [qos] 1: every event is confirmed, and sent again until it is
- * @property {string} [durable] name under which the gateway keeps the confirmed position
+ * @property {string} [durable] name under which the gateway keeps the confirmed position;
+ *   implies QoS 1
  * @property {"auto" | "manual"} [ack] QoS 1, auto: confirmed once onMessage has returned (or
  *   its promise is fulfilled; after three failures it counts as done, and an `error` event says
  *   so); manual: by `client.ack(message)`
@@ -56,7 +57,8 @@ export class Subscription {
     this.#timeout = timeout;
     this.chain = new Chain({ last: options.since ?? null, epoch: options.epoch ?? null });
     this.#placed = options.since !== undefined;
-    if (options.qos === 1) {
+    // A durable position cannot move without confirmations.
+    if (options.qos === 1 || options.durable !== undefined) {
       this.#receipts = new Receipts(() => {
         if (this.position === null) return;
         hooks.send({ type: "ack", topic, seqNo: this.position });
@@ -122,7 +124,8 @@ export class Subscription {
    */
   subscribed(frame) {
     this.joined = true;
-    const renewed = this.chain.subscribed(/** @type {any} */ (frame));
+    const durable = this.options.durable !== undefined && this.position === null;
+    const renewed = this.chain.subscribed(/** @type {any} */ (frame), durable);
     if (renewed) this.#receipts?.forget();
     this.#moved();
     this.#watch();

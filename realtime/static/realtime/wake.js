@@ -24,10 +24,10 @@ export function watchWake({ wake, offline, hide }) {
   const { signal } = stop;
   const visible = () => (document.visibilityState === "visible" ? wake() : hide());
 
-  globalThis.addEventListener("online", wake, { signal });
-  globalThis.addEventListener("offline", offline, { signal });
-  globalThis.addEventListener("pageshow", wake, { signal });
-  globalThis.addEventListener("pagehide", hide, { signal });
+  globalThis.addEventListener?.("online", wake, { signal });
+  globalThis.addEventListener?.("offline", offline, { signal });
+  globalThis.addEventListener?.("pageshow", wake, { signal });
+  globalThis.addEventListener?.("pagehide", hide, { signal });
   globalThis.document?.addEventListener("visibilitychange", visible, { signal });
   // Page Lifecycle: a frozen tab is thawed (https://wicg.github.io/page-lifecycle/).
   globalThis.document?.addEventListener("resume", wake, { signal });
@@ -38,6 +38,8 @@ export function watchWake({ wake, offline, hide }) {
     if (now - before > TICK + DRIFT) wake();
     before = now;
   }, TICK);
+  // In Node it is no reason to keep a process alive whose connection has ended for good.
+  /** @type {any} */ (ticker).unref?.();
 
   return () => {
     stop.abort();

@@ -1,0 +1,41 @@
+"""`manage.py produce -u ADDRESS -t TOPIC -m JSON`: send, as a client or as a backend."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from typing import Any
+
+from django.core.management import BaseCommand, CommandError
+
+from realtime.conf import settings
+from realtime.tools.nats_side import Backend
+from realtime.tools.options import add_produce_options, produce_job
+from realtime.tools.outcome import UsageError
+from realtime.tools.output import Output
+from realtime.tools.produce import produce
+from realtime.tools.running import run
+
+
+class Command(BaseCommand):
+    """Produce; docs/tools.md has examples and the exit codes."""
+
+    help = "Sends messages to topics of a gateway (ws://…) or of NATS (nats://…)."
+    requires_system_checks = ()  # it may run where no gateway does
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the options."""
+        add_produce_options(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Send, and exit with the code that says how it ended."""
+        try:
+            durable = tuple(settings.DURABLE_TOPICS)
+            backend = Backend(settings.STREAM, durable, settings.NATS_INBOX_PREFIX)
+            job = produce_job(options, backend)
+        except UsageError as exc:
+            raise CommandError(exc.message, returncode=exc.code) from exc
+        output = Output(options["log"])
+        work = partial(produce, job, output)
+        sys.exit(run(work, form=options["log"], endless=False, prints=job.rpc))

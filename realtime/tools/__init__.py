@@ -1,0 +1,1 @@
+"""The command-line tools `consume` and `produce`, without Django: docs/tools.md."""

@@ -1,0 +1,270 @@
+"""The side of the backends: NATS."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from realtime.broker import Broker
+from realtime.client import Message
+from realtime.nats_client import Message as NatsMessage
+from realtime.protocol.exceptions import Unavailable
+from realtime.protocol.messages import MESSAGE_ID, MSG_ID, SEQUENCE, TIME_STAMP, unix_ms
+from realtime.protocol.subjects import covers
+
+from .outcome import UsageError
+from .payloads import decode_payload, encode_payload
+from .scenario import Step
+
+logger = logging.getLogger(__name__)
+
+_TOKEN = re.compile(r"[^\s.*>]+")
+
+QUEUE = 10_000
+"""Messages that may wait to be printed; beyond it the newest are dropped, as core NATS does."""
+PAGE = 256
+"""Events read from the stream at once."""
+POLL = 1.0
+"""Seconds between two looks at the stream, when nothing says that it has grown."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What a backend knows.
+
+    Attributes:
+        stream: the JetStream stream, which `since` reads.
+        durable: patterns that it stores; a publish there is confirmed by it.
+        inbox_prefix: where replies come in.
+    """
+
+    stream: str
+    durable: tuple[str, ...]
+    inbox_prefix: str
+
+
+class NatsSide:
+    """A NATS client that stands where a backend does.
+
+    Args:
+        timeout: seconds for confirmations and replies.
+        wait: entering fails when NATS cannot be reached.
+    """
+
+    def __init__(self, url: str, backend: Backend, *, timeout: float, wait: bool) -> None:
+        self.reached = False
+        self._broker = Broker(
+            url,
+            name="gateway-tools",
+            inbox_prefix=backend.inbox_prefix,
+            connect_timeout=timeout,
+        )
+        self._stream = backend.stream
+        self._durable = backend.durable
+        self._timeout = timeout
+        self._wait = wait
+        self._connecting: asyncio.Task[None] | None = None
+        self._grown = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        if self._wait:
+            await self._broker.connect()
+            self._opened()
+        else:
+            self._connecting = asyncio.create_task(self._connect())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        await self._broker.close()
+
+    async def messages(self, topics: Sequence[str], since: int | None) -> AsyncIterator[Message]:
+        """Yield what is published on subjects; with `since`, what the stream holds after it too.
+
+        Without `since` these are core NATS subscriptions: what passes while the connection is
+        away is gone. With it every message is read from the stream, in order and once.
+
+        Raises:
+            UsageError: `since` with several topics, or a topic that is no subject.
+            Unavailable: NATS refuses a subscription.
+        """
+        for topic in topics:
+            _require_subject(topic, pattern=True)
+        if since is None:
+            async for arrived in self._core(topics):
+                yield _message_from(arrived)
+            return
+        if len(topics) > 1:
+            raise UsageError("--since on the NATS side takes one topic (it may be a pattern).")
+        async for message in self._stored(topics[0], since):
+            yield message
+
+    async def answered(self, topics: Sequence[str], reply: Any | None) -> AsyncIterator[Message]:
+        """Yield requests, each answered with `reply`, or with what it brought.
+
+        Raises:
+            UsageError: a topic is no subject.
+            Unavailable: NATS refuses a subscription.
+        """
+        for topic in topics:
+            _require_subject(topic, pattern=True)
+        async for message in self._core(topics):
+            if message.reply:
+                data = message.data if reply is None else encode_payload(reply)
+                try:
+                    await self._broker.publish(message.reply, data)
+                except Unavailable as exc:
+                    logger.warning("not answered topic=%s reason=%s", message.subject, exc)
+            else:
+                logger.warning("no request, not answered topic=%s", message.subject)
+            yield _message_from(message)
+
+    def check(self, step: Step) -> None:
+        """Return when a message can be sent on NATS.
+
+        Raises:
+            UsageError: when its topic is no subject.
+        """
+        _require_subject(step.topic, pattern=False)
+
+    async def publish(self, step: Step) -> str:
+        """Publish, and return in words what became of it.
+
+        Raises:
+            Unavailable: when the stream, or NATS, does not confirm it in time.
+        """
+        headers = None
+        if step.message_id is not None:
+            headers = {MSG_ID: step.message_id, MESSAGE_ID: step.message_id}
+        data = encode_payload(step.payload)
+        if any(covers(pattern, step.topic) for pattern in self._durable):
+            stored = await self._broker.store(
+                step.topic, data, headers=headers, timeout=self._timeout
+            )
+            return f"seq={stored.sequence}{' (stored before)' if stored.duplicate else ''}"
+        await self._broker.publish(step.topic, data, headers=headers)
+        await self._broker.flush(self._timeout)
+        return "handed on"
+
+    async def request(self, step: Step) -> Any:
+        """Ask a backend.
+
+        Raises:
+            NoResponder, RequestTimeout, Unavailable: as they say.
+        """
+        message = await self._broker.request(
+            step.topic, encode_payload(step.payload), timeout=self._timeout
+        )
+        return decode_payload(message.data)
+
+    async def _connect(self) -> None:
+        await self._broker.connect_forever()
+        self._opened()
+
+    def _opened(self) -> None:
+        self.reached = True
+        logger.info("connection open")
+
+    async def _core(self, topics: Sequence[str]) -> AsyncIterator[NatsMessage]:
+        """Yield what is published on subjects from now on."""
+        arrived: asyncio.Queue[NatsMessage] = asyncio.Queue(QUEUE)
+        dropped = 0
+
+        async def take(message: NatsMessage) -> None:
+            nonlocal dropped
+            try:
+                arrived.put_nowait(message)
+            except asyncio.QueueFull:
+                dropped += 1
+
+        subscriptions = [await self._broker.subscribe(topic, take) for topic in topics]
+        try:
+            while True:
+                yield await arrived.get()
+                if dropped:
+                    logger.warning("messages came faster than they were taken dropped=%d", dropped)
+                    dropped = 0
+        finally:
+            for subscription in subscriptions:
+                await self._broker.unsubscribe(subscription)
+
+    async def _stored(self, topic: str, last: int) -> AsyncIterator[Message]:
+        """Yield what the stream holds of a topic after a sequence, and what it stores later."""
+        if self._connecting is not None:
+            await asyncio.wait([self._connecting])
+        waking = await self._broker.subscribe(topic, self._wake)
+        complain = _once_in_a_while()
+        try:
+            while True:
+                self._grown.clear()
+                query = {"seq": last + 1, "next_by_subj": topic, "batch": PAGE}
+                page: list[NatsMessage] = []
+                try:
+                    page = await self._broker.direct_get(self._stream, query, timeout=self._timeout)
+                except Unavailable as exc:
+                    complain(exc)
+                for message in page:
+                    last = int(message.headers[SEQUENCE])
+                    yield _message_from(message)
+                if not page:
+                    await self._growth()
+        finally:
+            await self._broker.unsubscribe(waking)
+
+    async def _growth(self) -> None:
+        """Return when the topic may have grown."""
+        try:
+            async with asyncio.timeout(POLL):
+                await self._grown.wait()
+        except TimeoutError:
+            return
+
+    async def _wake(self, message: NatsMessage) -> None:
+        self._grown.set()
+
+
+def _require_subject(topic: str, *, pattern: bool) -> None:
+    tokens = topic.split(".")
+    if pattern:
+        tokens = [token for token in tokens[:-1] if token != "*"] + [
+            token for token in tokens[-1:] if token not in ("*", ">")
+        ]
+    if not topic or not all(_TOKEN.fullmatch(token) for token in tokens):
+        wild = ", '*' for one of them, '>' for the rest" if pattern else ""
+        raise UsageError(
+            f"{topic!r} is no subject of NATS: write words without spaces, joined by dots{wild}."
+        )
+
+
+def _message_from(message: NatsMessage) -> Message:
+    """Return a message of NATS as clients see it."""
+    headers = message.headers
+    sequence = int(headers[SEQUENCE]) if SEQUENCE in headers else None
+    stamp = headers.get(TIME_STAMP)
+    return Message(
+        topic=headers.get("Nats-Subject", message.subject),
+        data=decode_payload(message.data),
+        message_id=headers.get(MESSAGE_ID) or headers.get(MSG_ID) or str(sequence or ""),
+        ts=int(time.time() * 1000) if stamp is None else unix_ms(stamp),
+        seq_no=sequence,
+    )
+
+
+def _once_in_a_while(seconds: float = 5.0) -> Callable[[Exception], None]:
+    """Return a function that logs what keeps failing, now and then."""
+    last = -seconds
+
+    def complain(exc: Exception) -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            logger.warning("stream not readable, trying again reason=%s", exc)
+
+    return complain

@@ -1,0 +1,28 @@
+"""The tools as a NATS user with least rights, on a server with deploy/nats/nats.conf."""
+
+from __future__ import annotations
+
+from realtime.broker import connected
+
+from ..deploy.nats_server import nats_server
+
+STREAM = {
+    "name": "GATEWAY",
+    "subjects": ["user.>", "room.>"],
+    "storage": "file",
+    "allow_direct": True,
+    "republish": {"src": ">", "dest": "gateway.relay.>"},
+}
+
+
+async def test_replies_come_to_the_inbox_that_the_settings_name(tools, tmp_path):
+    with nats_server(tmp_path) as server:
+        inbox = {"inbox_prefix": "_INBOX_gateway"}
+        async with connected(server.url("gateway"), name="test", **inbox) as broker:
+            await broker.ensure_stream(STREAM, timeout=5)
+        send = ("produce", "-u", server.url("backend"), "-t", "room.a", "-m", "1")
+        sent = tools.run(*send, NATS_INBOX_PREFIX="_INBOX_backend")
+        assert (sent.code, "seq=1" in sent.log) == (0, True), sent.log
+        refused = tools.run(*send, "--timeout", "1")
+        assert refused.code == 3
+        assert 'permissions violation for subscription to "_inbox.' in refused.log
