@@ -77,7 +77,6 @@ DEFAULTS: dict[str, Any] = {
     # Observation
     "METRICS_TOKEN": "",
     "CANARY_SECONDS": 10.0,
-    "CANARY_TOPIC": "user.gateway-canary",
     # REST API
     "API_TIMEOUT": 5.0,
     "API_MAX_BODY_BYTES": 1024**2,
@@ -150,7 +149,6 @@ class Settings:
     USER_BYTE_BURST: int
     METRICS_TOKEN: str
     CANARY_SECONDS: float
-    CANARY_TOPIC: str
     API_TIMEOUT: float
     API_MAX_BODY_BYTES: int
     API_MAX_DELIVERIES: int

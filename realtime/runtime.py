@@ -15,7 +15,7 @@ from channels.layers import get_channel_layer
 
 from .admission import Admission
 from .authentication import Authenticator
-from .bridge import Bridge
+from .bridge import Bridge, is_durable
 from .broker import Broker
 from .conf import settings
 from .connection import Connection
@@ -54,10 +54,15 @@ def stream_config() -> dict[str, Any]:
         "num_replicas": settings.STREAM_REPLICAS,
         "duplicate_window": int(settings.DEDUP_WINDOW * NANOSECONDS),
         "allow_direct": True,
-        # The canary's events need not stay.
-        "allow_msg_ttl": True,
         "republish": {"src": ">", "dest": f"{Subjects(settings.PREFIX).relay}.>"},
     }
+
+
+def canary_topic() -> str:
+    """Return a topic for this process alone, one that the stream does not store if there is one."""
+    name = f"gateway-canary.{uuid.uuid4().hex[:12]}"
+    topics = [f"{token}.{name}" for token in settings.OPEN_TOPICS or ["user"]]
+    return next((it for it in topics if not is_durable(it, settings.DURABLE_TOPICS)), topics[0])
 
 
 def make_broker(name: str) -> Broker:
@@ -192,7 +197,7 @@ class Runtime:
             self.broker,
             self.fanout,
             self.metrics,
-            topic=f"{settings.CANARY_TOPIC}.{uuid.uuid4().hex[:12]}",
+            topic=canary_topic(),
             every=settings.CANARY_SECONDS,
             beat=lambda: share(self.snapshot()),
         )
