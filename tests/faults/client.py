@@ -41,6 +41,7 @@ class Follower(Book):
         since: positions to start from; the top of a topic when it is not among them.
         resume: come back by `connect` with `sessionId`, else by `subscribe` with `since`.
         acks: with QoS 1, confirm what arrives.
+        durable: the gateway keeps its positions under this name; implies QoS 1.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Follower(Book):
         resume: bool = False,
         qos: int = 0,
         acks: bool = True,
+        durable: str | None = None,
     ) -> None:
         super().__init__(topics, since, epoch)
         self.closes: list[int] = []
@@ -63,7 +65,8 @@ class Follower(Book):
         self._url = next(self._urls)
         self._token = token
         self._resume = resume
-        self._qos = qos
+        self._qos = 1 if durable else qos
+        self._durable = durable
         self._acks = acks
         self.session_id: str | None = None
         self._outbox: dict[str, tuple[Frame, asyncio.Future[Frame]]] = {}
@@ -87,7 +90,8 @@ class Follower(Book):
         return self.client is not None and self.held >= set(self.topics)
 
     async def start(self, timeout: float = 20.0) -> None:
-        """Connect, and return when every topic is held."""
+        """Connect, for the first time or again, and return when every topic is held."""
+        self._stopping = False
         self._task = asyncio.create_task(self._run())
         await until(lambda: self.joined, timeout, what="the topics to be held")
 
@@ -186,7 +190,9 @@ class Follower(Book):
 
     async def _join(self, client: TestClient, topic: str) -> None:
         fields: dict[str, Any] = {"topic": topic, "id": JOIN + topic}
-        if topic in self.last:
+        if self._durable:
+            fields["durable"] = self._durable
+        elif topic in self.last:
             fields["since"] = self.last[topic]
             if self.epoch is not None:
                 fields["epoch"] = self.epoch

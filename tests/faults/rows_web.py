@@ -16,7 +16,7 @@ from tests.support.waiting import until
 
 from .backend import Publisher
 from .client import Follower
-from .lab import Lab
+from .lab import Lab, memory_peak
 from .measure import account, arrived, bystander, following, stall
 from .outcome import Outcome
 from .rows import IMPATIENT, LOCAL, ONE, Pace, fault
@@ -24,6 +24,8 @@ from .rows import IMPATIENT, LOCAL, ONE, Pace, fault
 TOPICS = ("room.a", "room.b", "user.1.notifications")
 GRACE = 10.0
 """Seconds that a process manager waits after SIGTERM: docker's default."""
+SLACK_MIB = 8.0
+"""Memory that a web process may take for what it does anyhow."""
 
 
 def spread(lab: Lab, count: int) -> list[Follower]:
@@ -139,6 +141,29 @@ async def dies_unacknowledged(lab: Lab, pace: Pace) -> Outcome:
         await arrived(clients, publisher.published)
         account(outcome, clients, publisher.published)
         outcome.figures["reconnects"] = sum(client.readies - 1 for client in clients)
+    return outcome
+
+
+@fault(28, "durable: 20 devices away for a day, 1,000 events of 1 KiB missed by each", ONE)
+async def away_for_a_day(lab: Lab, pace: Pace) -> Outcome:
+    outcome = Outcome()
+    publisher = lab.publisher()
+    topics = [f"room.away-{publisher.run.id}-{number}" for number in range(20)]
+    clients = [
+        Follower(lab.urls, lab.token_of(number), [topic], durable="phone")
+        for number, topic in enumerate(topics, 1)
+    ]
+    async with following(clients):
+        await publisher.burst(topics, len(topics))
+        await arrived(clients, publisher.published)
+    await publisher.burst(topics, int(pace.of(1000, 500)) * len(topics), padding=1024)
+    async with memory_peak(lab.web[0]) as memory, bystander(lab, outcome), following(clients):
+        outcome.figures["caught up s"] = await arrived(clients, publisher.published)
+    account(outcome, clients, publisher.published)
+    outcome.figures |= memory
+    # Events in flight are kept for their repeat, 256 a device; what waits behind them is not.
+    bound = len(clients) * 256 * 1.25 / 1024 + SLACK_MIB
+    outcome.must(f"memory below {bound:g} MiB", memory["MiB"] < bound)
     return outcome
 
 
