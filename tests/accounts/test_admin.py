@@ -49,18 +49,18 @@ def test_changelist_shows_who_and_links_the_check(admin_client: Client, alice: U
 @pytest.mark.parametrize(
     ("query", "topics"),
     [
-        ({"who": "everyone"}, {"room.everyone"}),
-        ({"who": "group"}, {"room.staff"}),
-        ({"who": "user"}, {"room.alice"}),
-        ({"q": "alice"}, {"room.alice"}),
-        ({"q": "staff"}, {"room.staff"}),
-        ({"effect__exact": "deny"}, {"room.staff"}),
-        ({"who": "other"}, {"room.everyone", "room.staff", "room.alice"}),
+        ({"who": "everyone"}, ["room.everyone"]),
+        ({"who": "group"}, ["room.staff"]),
+        ({"who": "user"}, ["room.alice"]),
+        ({"q": "alice"}, ["room.alice"]),
+        ({"q": "staff"}, ["room.staff"]),
+        ({"effect__exact": "deny"}, ["room.staff"]),
+        ({"who": "other"}, ["room.alice", "room.everyone", "room.staff"]),
     ],
     ids=str,
 )
 def test_changelist_narrowed_lists_the_matching_rules(
-    admin_client: Client, alice: User, query: dict[str, str], topics: set[str]
+    admin_client: Client, alice: User, query: dict[str, str], topics: list[str]
 ) -> None:
     AccessRule.objects.all().delete()
     AccessRule.objects.create(topic="room.everyone")
@@ -69,7 +69,7 @@ def test_changelist_narrowed_lists_the_matching_rules(
     )
     AccessRule.objects.create(topic="room.alice", user=alice)
     page = admin_client.get(reverse(RULES), query)
-    assert {rule.topic for rule in page.context["cl"].queryset} == topics
+    assert sorted(rule.topic for rule in page.context["cl"].queryset) == topics
 
 
 def test_changelist_of_many_rules_costs_no_query_each(
