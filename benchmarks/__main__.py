@@ -110,12 +110,13 @@ def main() -> None:
         print(as_text(results))
         if options.json:
             results.save(options.json)
+        pictures: dict[str, Path] = {}
         if options.plots:
             from .plots import draw
 
-            draw(results.figures, options.plots)
+            pictures = draw(results.figures, options.plots)
         if options.report:
-            rewrite(options.report, results)
+            rewrite(options.report, results, pictures)
     except (Missing, ValueError, OSError) as exc:
         raise SystemExit(f"error: {exc}") from exc
 

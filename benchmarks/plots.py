@@ -10,24 +10,25 @@ from .figures import Figure
 
 OURS_COLOUR, THEIRS_COLOUR = "#0b6e4f", "#9aa5b1"
 PANELS = {
-    "performance-fanout.png": ("fanout-500", "fanout-alone", "burst", "paced-p99"),
-    "performance-sockets.png": ("unicast-1000", "unicast-10000", "connect", "memory"),
-    "performance-streams.png": ("publish", "resume", "bridge", "cost-rules"),
+    "Fan-out, burst and latency": ("fanout-500", "fanout-alone", "burst", "paced-p99"),
+    "Unicast, connects and memory": ("unicast-1000", "unicast-10000", "connect", "memory"),
+    "Publish, resume and bridge": ("publish", "resume", "bridge", "cost-rules"),
 }
+FILES = ("performance-fanout.png", "performance-sockets.png", "performance-streams.png")
 GROWTH = "performance-growth.png"
 
 
-def draw(figures: Sequence[Figure], directory: Path) -> list[Path]:
-    """Write the plots of those figures that were measured; return their paths."""
+def draw(figures: Sequence[Figure], directory: Path) -> dict[str, Path]:
+    """Write the plots of those figures that were measured; return what each shows, and its path."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     known = {figure.key: figure for figure in figures if figure.samples}
-    written = []
+    written = {}
     directory.mkdir(parents=True, exist_ok=True)
-    for name, keys in PANELS.items():
+    for name, (title, keys) in zip(FILES, PANELS.items(), strict=True):
         if not any(key in known for key in keys):
             continue
         page, axes = pyplot.subplots(2, 2, figsize=(11, 6.5), layout="constrained")
@@ -36,12 +37,19 @@ def draw(figures: Sequence[Figure], directory: Path) -> list[Path]:
                 _bars(axis, known[key])
             else:
                 axis.axis("off")
-        written.append(_save(pyplot, page, directory / name))
-    if any(key.startswith("cost-sockets") for key in known):
-        page, axes = pyplot.subplots(1, 2, figsize=(11, 3.5), layout="constrained")
-        for axis, what in zip(axes, ("sockets", "topics"), strict=True):
+        written[title] = _save(pyplot, page, directory / name)
+    grown = [
+        what
+        for what in ("sockets", "topics")
+        if any(key.startswith(f"cost-{what}-") for key in known)
+    ]
+    if grown:
+        page, axes = pyplot.subplots(
+            1, len(grown), figsize=(5.5 * len(grown), 3.5), layout="constrained", squeeze=False
+        )
+        for axis, what in zip(axes.flat, grown, strict=True):
             _growth(axis, known, what)
-        written.append(_save(pyplot, page, directory / GROWTH))
+        written["Cost of a delivery"] = _save(pyplot, page, directory / GROWTH)
     return written
 
 
@@ -65,6 +73,7 @@ def _bars(axis: Any, figure: Figure) -> None:
     axis.barh(names, middles, color=colours, xerr=spread, ecolor="#444444", capsize=2)
     better = "more" if figure.more_is_better else "less"
     axis.set_title(f"{figure.title}\n{figure.unit}, {better} is better", fontsize=10)
+    axis.locator_params(axis="x", nbins=5)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axis.spines[["top", "right"]].set_visible(False)
 

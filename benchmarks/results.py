@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,8 +143,11 @@ def as_markdown(results: Results) -> str:
     return "\n".join(lines)
 
 
-def rewrite(page: Path, results: Results) -> None:
-    """Put the tables into a page, in place of those that it has.
+def rewrite(page: Path, results: Results, pictures: Mapping[str, Path]) -> None:
+    """Put tables and pictures into a page, in place of those that it has.
+
+    Args:
+        pictures: what each shows -> its file.
 
     Raises:
         ValueError: when the page has no place for them.
@@ -152,4 +156,8 @@ def rewrite(page: Path, results: Results) -> None:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{page} needs the two lines {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{as_markdown(results)}\n\n{END}{after}")
+    shown = [
+        f"![{what}]({os.path.relpath(picture, page.parent)})\n\n"
+        for what, picture in pictures.items()
+    ]
+    page.write_text(f"{before}{BEGIN}\n\n{''.join(shown)}{as_markdown(results)}\n\n{END}{after}")

@@ -52,10 +52,11 @@ def test_results_survive_their_file_and_are_shown(tmp_path: Path) -> None:
 def test_report_is_rewritten_between_its_comments_and_nowhere_else(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    rewrite(page, results())
+    rewrite(page, results(), {"A plot": tmp_path / "images" / "plot.png"})
     first = page.read_text()
-    rewrite(page, results())
+    rewrite(page, results(), {"A plot": tmp_path / "images" / "plot.png"})
     assert page.read_text() == first
+    assert "![A plot](images/plot.png)" in first
     assert first.startswith("before\n") and first.endswith("\nafter\n")
     assert "old" not in first
 
@@ -64,7 +65,7 @@ def test_report_into_a_page_without_comments_is_refused(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("nothing\n")
     with pytest.raises(ValueError, match="needs the two lines"):
-        rewrite(page, results())
+        rewrite(page, results(), {})
     assert page.read_text() == "nothing\n"
 
 
