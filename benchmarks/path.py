@@ -22,6 +22,7 @@ from realtime.fanout import Fanout, FanoutOptions
 from realtime.layers import InProcessChannelLayer
 from realtime.metrics import Metrics
 from realtime.nats_client import DirectClient, Message, Subscription
+from realtime.patterns import Patterns
 from realtime.protocol.messages import event_from
 from realtime.protocol.subjects import Subjects
 
@@ -163,7 +164,8 @@ async def fanned(
     options = FanoutOptions(
         durable_topics=DURABLE, hold=0.025, check_interval=3600, linger=60, ring_events=128
     )
-    fanout = Fanout(layer, silent, bridge, options, Metrics())
+    patterns = Patterns(silent, silent, SUBJECTS, durable_topics=DURABLE)
+    fanout = Fanout(layer, silent, bridge, options, Metrics(), patterns=patterns)
     await fanout.start()
     for number, wanted in enumerate(sockets):
         feed = await fanout.join(topic_of(number))

@@ -287,6 +287,21 @@ class Broker:
             raise Unavailable("The stream's answer was cut short; try again.")
         return batch
 
+    async def direct_last(self, stream: str, pattern: str, *, timeout: float) -> Message | None:
+        """Return the last stored message whose subject matches, None when there is none.
+
+        Raises:
+            Unavailable: when the stream does not answer within `timeout` seconds.
+        """
+        query = msgspec.json.encode({"last_by_subj": pattern})
+        try:
+            message = await self.request(f"$JS.API.DIRECT.GET.{stream}", query, timeout=timeout)
+        except (NoResponder, RequestTimeout) as exc:
+            raise Unavailable("The stream does not answer; try again.") from exc
+        if message.status not in (0, 404):
+            raise Unavailable(f"The stream refused to be read: status {message.status}.")
+        return message if message.status == 0 else None
+
     async def stream_info(self, stream: str, *, timeout: float) -> StreamInfo | None:
         """Return a stream, None when there is none.
 

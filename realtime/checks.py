@@ -62,6 +62,7 @@ NOT_NEGATIVE = (
     "MAX_CONNECTIONS",
     "MAX_CONNECTIONS_PER_ADDRESS",
     "MAX_CONNECTIONS_PER_USER",
+    "MAX_PATTERNS",
     "CANARY_SECONDS",
 )
 """0 is no limit, or none."""

@@ -65,6 +65,7 @@ DEFAULTS: dict[str, Any] = {
     "MAX_BUFFER": 1024**2,
     "MAX_INBOUND": 256 * 1024,
     "MAX_SUBSCRIPTIONS": 100,
+    "MAX_PATTERNS": 10,
     "MAX_PUBLISHES_IN_FLIGHT": 64,
     "FRAME_RATE": 500.0,
     "FRAME_BURST": 1000,
@@ -138,6 +139,7 @@ class Settings:
     MAX_BUFFER: int
     MAX_INBOUND: int
     MAX_SUBSCRIPTIONS: int
+    MAX_PATTERNS: int
     MAX_PUBLISHES_IN_FLIGHT: int
     FRAME_RATE: float
     FRAME_BURST: int

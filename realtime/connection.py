@@ -155,9 +155,9 @@ class Connection:
         """End the session for good: kicked, deactivated, logged out."""
         self._socket.close(CloseCode.REVOKED, reason)
 
-    def revoke(self, topic: str, reason: str) -> None:
+    def take_away(self, topic: str) -> None:
         """Take a topic away; nothing of it is delivered after this."""
-        self._subscriptions.revoke(topic, reason)
+        self._subscriptions.take_away(topic)
 
     def reauthorize_soon(self, spread: float, *, urgent: bool = True) -> None:
         """Ask the backend again within `spread` seconds, so that many do not ask at once.

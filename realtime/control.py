@@ -120,7 +120,7 @@ class Control:
             elif control.action == "reauthorize":
                 connection.reauthorize_soon(0)
             elif control.topic is not None:
-                connection.revoke(control.topic, "server")
+                connection.take_away(control.topic)
 
     async def _acl(self, message: Message) -> None:
         self.changes += 1

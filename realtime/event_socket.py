@@ -65,7 +65,7 @@ class EventSocket:
         if head.type == "error":
             self.errors.append((head.code or "", head.message or ""))
         asked = self._cursor.positions
-        if head.topic is not None and asked and head.topic not in asked:
+        if head.held is not None and asked and head.held not in asked:
             return
         moved = self._cursor.follow(head)
         self._queue(encode_event(text, self._cursor.event_id if moved else ""))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -17,12 +18,13 @@ from .bridge import Bridge, event_of, is_durable
 from .feed import Feed, Shared
 from .history import History
 from .metrics import Metrics
+from .patterns import PatternFeed, Patterns
 from .protocol.chain import Chain
 from .protocol.exceptions import GatewayError, Unavailable
-from .protocol.frames import Reset, encode_frame
 from .protocol.messages import Event
-from .protocol.subjects import group_for
+from .protocol.subjects import group_for, is_pattern
 from .repair import Repair
+from .tops import TopCheck
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class Fanout:
     Args:
         layer: any channel layer.
         bridge: the in-process bridge; None when bridges run elsewhere.
+        patterns: hears for patterns.
     """
 
     def __init__(
@@ -59,22 +62,30 @@ class Fanout:
         bridge: Bridge | None,
         options: FanoutOptions,
         metrics: Metrics,
+        *,
+        patterns: Patterns,
     ) -> None:
         self.history = history
         self.options = options
         self.metrics = metrics
         self.feeds: dict[str, Feed] = {}
+        self._check = TopCheck(
+            history,
+            patterns,
+            self.feeds,
+            interval=options.check_interval,
+            sweep=self._sweep,
+            repair=self._repair_soon,
+        )
         self._shared = Shared(history, metrics, options.ring_events)
-        self._repair = Repair(history, metrics, hold=options.hold, failed=self._check_again)
+        self._repair = Repair(metrics, hold=options.hold, failed=self._check.again)
         self._layer = layer
         self._bridge = bridge
+        self._patterns = patterns
         self._channel = ""
-        self._epoch = ""
-        self._checked = -1
         self._idle: dict[str, Feed] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._check_now = asyncio.Event()
 
     @property
     def epoch(self) -> str:
@@ -87,15 +98,21 @@ class Fanout:
         return self._shared.ring_bytes
 
     def durable(self, topic: str) -> bool:
-        """Say whether the stream stores a topic."""
+        """Say whether the stream stores a topic, or all that match a pattern.
+
+        Raises:
+            BadTopic: it stores a part of what matches.
+        """
+        if is_pattern(topic):
+            return self._patterns.durable(topic)
         return is_durable(topic, self.options.durable_topics)
 
     async def start(self) -> None:
         """Listen on this process's one channel and check the tops from time to time."""
         self._channel = await self._layer.new_channel()
-        self._epoch = self.history.epoch
+        self._check.note_epoch()
         self._spawn(self._receive())
-        self._spawn(self._check_forever())
+        self._spawn(self._check.forever())
 
     async def stop(self) -> None:
         """End the background tasks."""
@@ -104,14 +121,17 @@ class Fanout:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def join(self, topic: str) -> Feed:
-        """Return the feed of a topic, joined and positioned at its top; pair with `leave`.
+        """Return the feed of a topic or pattern, positioned at its top; pair with `leave`.
 
         Raises:
+            BadTopic: a pattern that the stream stores in part.
+            TooManySubscriptions: this process hears for as many patterns as it can.
             Unavailable: when NATS or the channel layer is out of reach.
         """
         feed = self.feeds.get(topic)
         if feed is None:
-            feed = Feed(topic, self.durable(topic), self._shared)
+            kind = PatternFeed if is_pattern(topic) else Feed
+            feed = kind(topic, self.durable(topic), self._shared)
             self.feeds[topic] = feed
             feed.opened = self._spawn(self._open(feed))
         feed.holders += 1
@@ -127,9 +147,16 @@ class Fanout:
         return feed
 
     def leave(self, feed: Feed) -> None:
-        """Let go of a feed; it lingers a while, for whoever comes back soon."""
+        """Let go of a feed; it lingers a while, for whoever comes back soon.
+
+        A pattern does not: every event that matches it would be read for nobody.
+        """
         feed.holders -= 1
-        if not feed.holders and self.feeds.get(feed.topic) is feed:
+        if feed.holders or self.feeds.get(feed.topic) is not feed:
+            return
+        if isinstance(feed, PatternFeed):
+            self._forget(feed)
+        else:
             feed.idle_since = asyncio.get_running_loop().time()
             self._idle[feed.topic] = feed
             if len(self._idle) > MAX_IDLE:
@@ -137,23 +164,17 @@ class Fanout:
 
     def check_soon(self) -> None:
         """Check all tops at once: messages may have been lost."""
-        self._checked = -1
-        self._check_now.set()
+        self._check.soon()
 
     async def _open(self, feed: Feed) -> None:
         try:
-            self._epoch = self._epoch or self.history.epoch
+            self._check.note_epoch()
             if (leaving := self._leaving.get(feed.topic)) is not None:
                 await asyncio.wait([leaving])
-            await self._layer.group_add(group_for(feed.topic), self._channel)
-            if self._bridge is not None:
-                await self._bridge.follow(feed.topic)
-            if feed.durable:
-                feed.chain = Chain(await self.history.top(feed.topic))
-                feed.flushed = feed.chain.last
-                for event in feed.early:
-                    self._deliver(feed, event)
-                feed.early.clear()
+            if isinstance(feed, PatternFeed):
+                await self._patterns.follow(feed, partial(self._announced, feed))
+            else:
+                await self._enter(feed)
         except GatewayError:
             self._forget(feed)
             raise
@@ -164,6 +185,24 @@ class Fanout:
             raise Unavailable("The topic cannot be joined right now; try again.") from exc
         finally:
             feed.opened = None
+            if isinstance(feed, PatternFeed):
+                self._announced(feed)
+
+    async def _enter(self, feed: Feed) -> None:
+        await self._layer.group_add(group_for(feed.topic), self._channel)
+        if self._bridge is not None:
+            await self._bridge.follow(feed.topic)
+        if feed.durable:
+            feed.chain = Chain(await self.history.top(feed.topic))
+            feed.flushed = feed.chain.last
+            for event in feed.early:
+                self._deliver(feed, event)
+            feed.early.clear()
+
+    def _announced(self, feed: PatternFeed) -> None:
+        served = feed.opened is None and self.feeds.get(feed.topic) is feed
+        if served and feed.chain.hole is not None:
+            self._repair_soon(feed)
 
     def _forget(self, feed: Feed) -> None:
         self.feeds.pop(feed.topic, None)
@@ -175,6 +214,9 @@ class Fanout:
         if feed.repair is not None:
             feed.repair.cancel()
         try:
+            if isinstance(feed, PatternFeed):
+                await self._patterns.unfollow(feed)
+                return
             if self._bridge is not None:
                 await self._bridge.unfollow(feed.topic)
             await self._layer.group_discard(group_for(feed.topic), self._channel)
@@ -227,66 +269,13 @@ class Fanout:
         if feed.repair is None:
             feed.repair = self._spawn(self._repair.run(feed))
 
-    def _check_again(self) -> None:
-        """Let the next top check compare every topic, whether or not the stream moved."""
-        self._checked = -1
-
-    async def _check_forever(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(self.options.check_interval):
-                    await self._check_now.wait()
-            except TimeoutError:
-                pass
-            self._check_now.clear()
-            try:
-                await self._check()
-            except GatewayError as exc:
-                logger.debug("cannot check tops reason=%s", exc)
-            except Exception:
-                logger.exception("top check failed")
-
-    async def _check(self) -> None:
-        """Compare every feed with the stream: a lost last event, a new stream, idle feeds."""
+    def _sweep(self) -> None:
+        """Leave topics that have been without sockets for too long."""
         now = asyncio.get_running_loop().time()
         for feed in list(self.feeds.values()):
             idle = not feed.holders and feed.opened is None
             if idle and now - feed.idle_since > self.options.linger:
                 self._forget(feed)
-        served = [feed for feed in self.feeds.values() if feed.durable and feed.opened is None]
-        # From before the question: what arrives with its answer is no news of an older stream.
-        lasts = [feed.chain.last for feed in served]
-        info = await self.history.info()
-        if self._epoch != info.created:
-            if self._epoch:
-                self._reset(served)
-            self._epoch = info.created
-        elif restored := [
-            feed for feed, last in zip(served, lasts, strict=True) if last > info.state.last
-        ]:
-            # The same stream, from an older copy of its files: its sequences come again.
-            self._reset(restored)
-        elif self._checked == info.state.last:
-            return
-        tops = await self.history.tops([feed.topic for feed in served])
-        self._checked = info.state.last
-        for feed in served:
-            feed.chain.expect(tops.get(feed.topic, 0))
-            if feed.chain.hole is not None:
-                self._repair_soon(feed)
-
-    def _reset(self, feeds: list[Feed]) -> None:
-        logger.warning("the stream was recreated epoch=%s", self.history.epoch)
-        for feed in feeds:
-            feed.flush()
-            feed.clear()
-            feed.chain = Chain(0)
-            feed.flushed = 0
-            feed.tell(
-                encode_frame(Reset(topic=feed.topic, epoch=self.history.epoch)), feed.deliveries
-            )
-            for delivery in feed.deliveries:
-                delivery.reset()
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)

@@ -82,18 +82,19 @@ class Feed:
         shared: what the feeds of a process share.
 
     Attributes:
+        announced: events come by reading the stream (patterns.py), and so without overtaking.
         live: sockets that are written every event as it comes.
         tracked: live deliveries whose events pass one by one.
         deliveries: all, also those that are still catching up.
         early: events that came before the feed knew the topic's top.
     """
 
+    announced = False
     __slots__ = (
         "_flushing",
         "_pending",
         "_reading",
         "_ring_bytes",
-        "_shared",
         "chain",
         "deliveries",
         "durable",
@@ -105,12 +106,13 @@ class Feed:
         "opened",
         "repair",
         "ring",
+        "shared",
         "topic",
         "tracked",
     )
 
     def __init__(self, topic: str, durable: bool, shared: Shared) -> None:
-        self._shared = shared
+        self.shared = shared
         self.topic = topic
         self.durable = durable
         self.chain = Chain(0)
@@ -133,7 +135,7 @@ class Feed:
     @property
     def metrics(self) -> Metrics:
         """What this process counts."""
-        return self._shared.metrics
+        return self.shared.metrics
 
     def attach(self, delivery: Delivery) -> None:
         """Make a delivery live; it stands at the chain's last event."""
@@ -162,7 +164,7 @@ class Feed:
         self._pending.append(event)
         if not self._flushing:
             self._flushing = True
-            self._shared.flush_soon(self)
+            self.shared.flush_soon(self)
 
     def flush(self) -> None:
         """Write what is pending to every live socket."""
@@ -182,7 +184,7 @@ class Feed:
                 socket.write(frames, texts)
         for delivery in tuple(self.tracked):
             delivery.take(events)
-        self._shared.count(events, len(self.live) + len(self.tracked))
+        self.shared.count(events, len(self.live) + len(self.tracked))
 
     def ease(self) -> None:
         """Let sockets for which much waits go on at their own pace; after a `flush`."""
@@ -211,20 +213,25 @@ class Feed:
         key = (after, self.chain.last, limit or PAGE_EVENTS)
         reading = self._reading.get(key)
         if reading is None:
-            reading = asyncio.get_running_loop().create_task(self._read(*key))
+            reading = asyncio.get_running_loop().create_task(self.read(*key))
             self._reading[key] = reading
             reading.add_done_callback(partial(self._read_done, key))
         return await asyncio.shield(reading)
+
+    async def read(self, after: int, upto: int, limit: int = PAGE_EVENTS) -> Page:
+        """Return events after a sequence, up to another, from the stream.
+
+        Raises:
+            Unavailable: when the stream does not answer.
+        """
+        return await self.shared.history.page(self.topic, after, upto=upto, limit=limit)
 
     def clear(self) -> None:
         """Forget recent events, and what is being read."""
         self._reading.clear()
         self.ring.clear()
-        self._shared.ring_bytes -= self._ring_bytes
+        self.shared.ring_bytes -= self._ring_bytes
         self._ring_bytes = 0
-
-    async def _read(self, after: int, upto: int, limit: int) -> Page:
-        return await self._shared.history.page(self.topic, after, upto=upto, limit=limit)
 
     def _read_done(self, key: tuple[int, int, int], reading: asyncio.Task[Page]) -> None:
         if self._reading.get(key) is reading:
@@ -234,7 +241,7 @@ class Feed:
             reading.exception()
 
     def _remember(self, event: Event) -> None:
-        ring, shared = self.ring, self._shared
+        ring, shared = self.ring, self.shared
         ring.append(event)
         change = len(event.text)
         while len(ring) > 1 and (

@@ -15,28 +15,32 @@ from msgspec import Struct
 from .broker import Broker
 from .nats_client import Message
 from .protocol.jetstream import StreamInfo
-from .protocol.messages import SEQUENCE, Event, event_from
+from .protocol.messages import SEQUENCE, Event, event_from, matched
+from .protocol.subjects import is_pattern
 
 PAGE_EVENTS = 256
 PAGE_BYTES = 256 * 1024
 """Stored bytes in a page. It is written to a socket whole, and so is well below its buffer."""
 HISTORY_BYTES = 512 * 1024
 """Text of the events in a page of history for a client."""
+NOTHING: Mapping[int, int] = {}
 # The server answers at most 1,024 subjects of a multi_last request.
 MAX_TOPICS_PER_REQUEST = 500
 
 
 class Page(Struct, frozen=True):
-    """Stored events of one topic after a sequence.
+    """Stored events of one topic, or of all that match a pattern, after a sequence.
 
     Attributes:
         complete: nothing between that sequence and the first event has been discarded.
         more: the stream holds more after the last event.
+        behind: how many events the stream holds after that sequence.
     """
 
     events: list[Event]
     complete: bool
     more: bool
+    behind: int = 0
 
 
 class History:
@@ -79,13 +83,15 @@ class History:
         return info
 
     async def top(self, topic: str) -> int:
-        """Return the last sequence of a topic, 0 when nothing is stored.
+        """Return the last sequence of a topic or pattern, 0 when nothing is stored.
 
         Requests made in one turn of the loop share one question to the stream.
 
         Raises:
             Unavailable: when the stream does not answer.
         """
+        if is_pattern(topic):
+            return await self._last(topic)
         loop = asyncio.get_running_loop()
         if not self._asking:
             loop.call_soon(self._ask)
@@ -108,13 +114,20 @@ class History:
         return found
 
     async def page(
-        self, topic: str, after: int, *, limit: int = PAGE_EVENTS, upto: int | None = None
+        self,
+        topic: str,
+        after: int,
+        *,
+        limit: int = PAGE_EVENTS,
+        upto: int | None = None,
+        known: Mapping[int, int] = NOTHING,
     ) -> Page:
-        """Return stored events of a topic after a sequence, oldest first.
+        """Return stored events of a topic or pattern after a sequence, oldest first.
 
         Args:
             limit: how many at most.
             upto: leave out later ones.
+            known: of a pattern's events by sequence, the one before it on its topic.
 
         Raises:
             Unavailable: when the stream does not answer.
@@ -122,20 +135,34 @@ class History:
         # One more than wanted, from `after` itself: when that event is still held, nothing
         # behind it has been discarded, since limits discard the oldest first.
         messages, pending = await self._batch(topic, max(after, 1), limit + 1)
-        complete = bool(messages) and _sequence(messages[0]) == after
-        if complete:
+        held = bool(messages) and _sequence(messages[0]) == after
+        if held:
             messages = messages[1:]
             if not messages and pending:
                 # The event at `after` alone filled the byte budget.
                 messages, pending = await self._batch(topic, after + 1, limit)
+        count = len(messages) + pending
+        if is_pattern(topic):
+            # Limits of the stream discard the oldest event first, whatever its topic.
+            complete = held or after + 1 >= (await self.info()).state.first
+            events = _matching(topic, messages[:limit], after, known)
         else:
-            complete = await self._complete(topic, after, len(messages) + pending)
+            complete = held or await self._complete(topic, after, count)
+            events = _events(topic, messages[:limit], after)
         more = pending > 0 or len(messages) > limit
-        events = _events(topic, messages[:limit], after)
         if upto is not None and events and events[-1].sequence >= upto:
             more = False
             events = [event for event in events if event.sequence <= upto]
-        return Page(events, complete, more)
+        return Page(events, complete, more, behind=count)
+
+    def may_have_overflowed(self, behind: int) -> bool:
+        """Say whether one of a pattern's topics may have reached its limit meanwhile.
+
+        Args:
+            behind: how many events of the pattern came meanwhile, as far as they are held.
+        """
+        limit: int = self._config["max_msgs_per_subject"]
+        return 0 < limit <= behind
 
     async def latest(self, topic: str, limit: int, before: int | None) -> list[Event]:
         """Return the last events of a topic, oldest first.
@@ -189,6 +216,10 @@ class History:
         # for whoever never had anything that is no loss.
         return after == 0 or state.deleted == 0
 
+    async def _last(self, pattern: str) -> int:
+        message = await self._broker.direct_last(self._stream, pattern, timeout=self._timeout)
+        return _sequence(message) if message is not None else 0
+
     async def _batch(self, topic: str, start: int, limit: int) -> tuple[list[Message], int]:
         """Return messages from a sequence on, and how many follow them."""
         messages = await self._get(
@@ -239,4 +270,19 @@ def _events(topic: str, messages: Sequence[Message], after: int) -> list[Event]:
         event = event_from(topic, message.data, message.headers, previous=after)
         after = event.sequence
         events.append(event)
+    return events
+
+
+def _matching(
+    pattern: str, messages: Sequence[Message], after: int, known: Mapping[int, int]
+) -> list[Event]:
+    events: list[Event] = []
+    lasts: dict[str, int] = {}
+    for message in messages:
+        topic, sequence = message.headers["Nats-Subject"], _sequence(message)
+        # 0, where the page does not show it: no client takes that for a hole.
+        previous = known.get(sequence) or lasts.get(topic, 0)
+        event = event_from(topic, message.data, message.headers, previous=previous)
+        events.append(matched(event, pattern, previous=after))
+        after = lasts[topic] = sequence
     return events

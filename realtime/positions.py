@@ -230,7 +230,9 @@ class Positions:
             self._made = True
 
     def _subject(self, key: Key) -> str:
-        return self._prefix + ".".join(key)
+        # A subject that is published on holds no wildcard, and a topic no '='.
+        user_id, name, topic = key
+        return f"{self._prefix}{user_id}.{name}.{topic.replace('*', '=any').replace('>', '=rest')}"
 
 
 def _ahead(one: Position, other: Position) -> bool:

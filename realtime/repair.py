@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterable
 
 from .feed import Feed
-from .history import History
 from .metrics import Metrics
 from .protocol.chain import Hole
 from .protocol.exceptions import GatewayError
@@ -29,10 +28,7 @@ class Repair:
         failed: called when the stream does not answer.
     """
 
-    def __init__(
-        self, history: History, metrics: Metrics, *, hold: float, failed: Callable[[], None]
-    ) -> None:
-        self._history = history
+    def __init__(self, metrics: Metrics, *, hold: float, failed: Callable[[], None]) -> None:
         self._metrics = metrics
         self._hold = hold
         self._failed = failed
@@ -40,7 +36,8 @@ class Repair:
     async def run(self, feed: Feed) -> None:
         """Close every hole of a feed; never raises."""
         try:
-            await asyncio.sleep(self._hold)
+            if not feed.announced:
+                await asyncio.sleep(self._hold)
             await self._close_holes(feed)
         except GatewayError as exc:
             self._failed()
@@ -54,7 +51,7 @@ class Repair:
         tries = 0
         while (hole := feed.chain.hole) is not None:
             chain = feed.chain
-            page = await self._history.page(feed.topic, hole.after, upto=hole.upto)
+            page = await feed.read(hole.after, hole.upto)
             if feed.chain is not chain:
                 # The stream was recreated meanwhile: what was read is of the old one.
                 continue
@@ -63,7 +60,7 @@ class Repair:
                 tries += 1
                 await asyncio.sleep(self._hold * 2**tries)
                 continue
-            self._metrics.holes += not tries
+            self._metrics.holes += not tries and not feed.announced
             # Without news after all tries, all of the hole counts as gone.
             found = Hole(hole.after, reach if reach > hole.after else hole.upto)
             tries = 0

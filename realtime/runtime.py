@@ -24,6 +24,7 @@ from .delivery import AckPolicy
 from .fanout import Fanout, FanoutOptions
 from .history import History
 from .metrics import Metrics
+from .patterns import Patterns
 from .positions import Positions
 from .protocol.limits import Rates
 from .protocol.session import Limits
@@ -119,6 +120,7 @@ def connection_options() -> ConnectionOptions:
             inbound=frozenset(settings.INBOUND),
             outbound=frozenset(settings.OUTBOUND),
             max_subscriptions=settings.MAX_SUBSCRIPTIONS,
+            max_patterns=settings.MAX_PATTERNS,
             max_payload=settings.MAX_PAYLOAD_BYTES,
             rates=Rates(
                 settings.FRAME_RATE, settings.FRAME_BURST, settings.BYTE_RATE, settings.BYTE_BURST
@@ -170,6 +172,12 @@ class Runtime:
                 ring_events=settings.RING_EVENTS,
             ),
             self.metrics,
+            patterns=Patterns(
+                self.broker,
+                self.history,
+                self.subjects,
+                durable_topics=settings.DURABLE_TOPICS,
+            ),
         )
         self.positions = make_positions(self.broker)
         self.connections: dict[str, set[Connection]] = {}

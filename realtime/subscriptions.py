@@ -15,6 +15,7 @@ from .protocol import frames
 from .protocol.exceptions import BadFrame, GatewayError, SessionExpired
 from .protocol.messages import Event
 from .protocol.session import Session, read_ticket
+from .protocol.subjects import covers
 from .services import Send, Services
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,12 @@ class Subscriptions:
             self._drop(topic)
             self._send(frames.Unsubscribed(topic=topic, reason=reason))
 
+    def take_away(self, topic: str) -> None:
+        """Take a topic away for the backend, and with it the patterns that bring it too."""
+        for held in tuple(self._deliveries):
+            if covers(held, topic):
+                self.revoke(held, "server")
+
     def pause(self) -> None:
         """Deliver nothing until `go_on`; every topic keeps its place."""
         for delivery in self._deliveries.values():
@@ -99,7 +106,7 @@ class Subscriptions:
         for topic in self._session.identity.subscriptions:
             try:
                 if topic not in self._deliveries:
-                    self._session.check_topic("subscribe", topic)
+                    self._session.check_subscription(topic)
                     feeds.append(await self._fanout.join(topic))
             except GatewayError as exc:
                 logger.warning("granted topic not joined topic=%s reason=%s", topic, exc)
@@ -119,10 +126,10 @@ class Subscriptions:
     async def subscribe(self, frame: frames.Subscribe) -> None:
         """Join a topic, or join it anew from another position."""
         topic = frame.topic
-        self._session.check_topic("subscribe", topic)
+        self._session.check_subscription(topic)
         held = self._deliveries.get(topic)
         if held is None:
-            self._session.check_room()
+            self._session.check_room(topic)
         elif (
             frame.since is None
             and held.acknowledges == _acknowledges(frame)
@@ -134,7 +141,7 @@ class Subscriptions:
         try:
             start = await self._locate(feed, *await self._from_where(feed, frame))
             # Rules may have changed while the stream was read.
-            self._session.check_topic("subscribe", topic)
+            self._session.check_subscription(topic)
         except BaseException:
             self._fanout.leave(feed)
             raise
@@ -223,9 +230,9 @@ class Subscriptions:
         """Join and locate one topic of a resume; what fails is told, the others go on."""
         feed = None
         try:
-            self._session.check_topic("subscribe", topic)
+            self._session.check_subscription(topic)
             if topic not in self._deliveries:
-                self._session.check_room()
+                self._session.check_room(topic)
                 self._session.topics.add(topic)
             feed = await self._fanout.join(topic)
             return feed, await self._locate(feed, since, epoch, limit)
@@ -257,10 +264,14 @@ class Subscriptions:
         if since == feed.chain.last:
             return Start(since, recovered=not reset, reset=reset)
         page = await feed.page(since, limit)
+        recovered = page.complete and not reset
+        if feed.announced and self._fanout.history.may_have_overflowed(page.behind):
+            # One of its topics may have lost events in between; none that can be named.
+            recovered = False
         gap = 0
         if not page.complete and not reset:
             gap = page.events[0].sequence - 1 if page.events else feed.chain.last
-        return Start(max(since, gap), page.complete and not reset, reset, since, gap, page.events)
+        return Start(max(since, gap), recovered, reset, since, gap, page.events)
 
     def _allowed(self, topic: str) -> bool:
         return self._session.identity.rules.decide("subscribe", topic).allowed

@@ -56,13 +56,13 @@ class Upstream:
 
     async def history(self, frame: frames.History) -> None:
         """Answer with a page of stored events, newest last."""
-        self._session.check_topic("subscribe", frame.topic)
+        self._session.check_subscription(frame.topic)
         events: Sequence[Event] = ()
         if self._services.fanout.durable(frame.topic):
             limit = frame.limit or DEFAULT_HISTORY
             events = await self._services.fanout.history.latest(frame.topic, limit, frame.before)
             # Rules may have changed while the stream was read.
-            self._session.check_topic("subscribe", frame.topic)
+            self._session.check_subscription(frame.topic)
             # A page that fits in no socket's buffer would close it; `before` has the rest.
             events = newest(events, HISTORY_BYTES)
         self._send(frames.Reply(id=frame.id, data=[msgspec.Raw(event.text) for event in events]))

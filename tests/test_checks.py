@@ -224,7 +224,7 @@ def test_settings_are_read_live(settings: Settings) -> None:
         ("_INBOX", "use that name themselves"),
         ("mine.x", "use that name themselves"),
         ("$JS.API", "A topic is"),
-        ("news.*", "A topic is"),
+        ("news.*", "One topic has to be named"),
         ("", "A topic is"),
         (7, "a name is text"),
         ("room.x", "the stream stores it \\('room.>'\\)"),

@@ -27,7 +27,8 @@ PROTOCOL = ROOT / "docs" / "protocol.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 APPS = ("realtime", "accounts", "gateway_project")
 MESSAGE_FIELDS = {
-    *("topic", "seqNo", "prevSeqNo", "messageId", "ts", "data", "encoding", "redelivered")
+    *("topic", "pattern", "seqNo", "prevSeqNo", "messageId", "ts", "data", "encoding"),
+    "redelivered",
 }
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")

@@ -88,7 +88,7 @@ class GatewayClient(ClientCore):
 
     def ack(self, message: Message) -> None:
         """Confirm an event, and all before it on its topic (QoS 1, `ack="manual"`)."""
-        if (subscription := self._topics.get(message.topic)) is not None:
+        if (subscription := self._topics.get(message.pattern or message.topic)) is not None:
             subscription.ack(message)
 
     # Questions.

@@ -25,6 +25,7 @@ class Message:
         seq_no: stream sequence; None on an ephemeral topic.
         prev_seq_no: the sequence before it on this topic.
         redelivered: the gateway sent it before (QoS 1).
+        pattern: the subscription it came by, where that is a pattern such as `room.*`.
     """
 
     topic: str
@@ -34,6 +35,7 @@ class Message:
     seq_no: int | None = None
     prev_seq_no: int | None = None
     redelivered: bool = False
+    pattern: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ def message_from(fields: Mapping[str, Any]) -> Message:
         seq_no=_maybe_int(fields.get("seqNo")),
         prev_seq_no=_maybe_int(fields.get("prevSeqNo")),
         redelivered=fields.get("redelivered") is True,
+        pattern=fields.get("pattern"),
     )
 
 

@@ -105,7 +105,7 @@ class Topics:
 
     def receive(self, frame: Frame) -> None:
         """Take in a frame about a topic."""
-        topic: str | None = getattr(frame, "topic", None)
+        topic: str | None = getattr(frame, "pattern", None) or getattr(frame, "topic", None)
         subscription = self._held.get(topic) if topic is not None else None
         if subscription is None:
             return  # left meanwhile, or granted by the backend and not asked for

@@ -32,11 +32,17 @@ class Head(Struct, rename="camel"):
 
     type: str
     topic: str | None = None
+    pattern: str | None = None
     seq_no: int | None = None
     to_seq: int | None = None
     epoch: str | None = None
     code: str | None = None
     message: str | None = None
+
+    @property
+    def held(self) -> str | None:
+        """The topic or pattern that was subscribed to."""
+        return self.pattern or self.topic
 
 
 head_of = msgspec.json.Decoder(Head).decode
@@ -70,7 +76,7 @@ class Cursor:
 
     def follow(self, head: Head) -> bool:
         """Take in a frame; say whether that moved a position."""
-        topic = head.topic
+        topic = head.held
         if topic is None or topic not in self.positions:
             return False
         match head.type:

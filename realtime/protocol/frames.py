@@ -50,7 +50,7 @@ class Setup(Connect, frozen=True, tag="setup"):
 
 
 class Subscribe(ClientFrame, frozen=True, tag="subscribe"):
-    """Join a topic; `since` asks first for what the stream holds after that sequence."""
+    """Join a topic or pattern; `since` asks first for what the stream holds after it."""
 
     topic: str
     since: Sequence | None = None

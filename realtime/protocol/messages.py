@@ -102,7 +102,7 @@ class Event(Struct, frozen=True, array_like=True, gc=False):
 
     Attributes:
         sequence: stream sequence; 0 on an ephemeral topic.
-        previous: the sequence before it on the same topic.
+        previous: the sequence before it on the same topic (or pattern, see `matched`).
         timestamp: when the stream stored it, Unix ms.
         text: the whole `message` frame as JSON.
     """
@@ -188,8 +188,8 @@ def event_from(
         previous = int(headers[LAST_SEQUENCE])
     message_id = headers.get(MESSAGE_ID) or headers.get(MSG_ID) or str(sequence)
     timestamp = unix_ms(headers[TIME_STAMP])
-    text = b'{"type":"message","topic":"%b","seqNo":%d,"prevSeqNo":%d,"messageId":%b,%b}' % (
-        topic.encode(),
+    text = b'{"type":"message","topic":%b,"seqNo":%d,"prevSeqNo":%d,"messageId":%b,%b}' % (
+        _encode(topic),
         sequence,
         previous,
         _encode(message_id),
@@ -208,12 +208,22 @@ def ephemeral_event(
         timestamp: when it was received, Unix ms.
     """
     message_id = headers.get(MESSAGE_ID) or headers.get(MSG_ID) or message_id
-    text = b'{"type":"message","topic":"%b","messageId":%b,%b}' % (
-        topic.encode(),
+    text = b'{"type":"message","topic":%b,"messageId":%b,%b}' % (
+        _encode(topic),
         _encode(message_id),
         _data(payload, timestamp),
     )
     return Event(topic, 0, 0, message_id, timestamp, text)
+
+
+def matched(event: Event, pattern: str, *, previous: int) -> Event:
+    """Return `event` as it goes to those who hold `pattern`; its frame says so.
+
+    Args:
+        previous: the sequence of the event before it that matches the pattern.
+    """
+    text = b'%b,"pattern":"%b"}' % (event.text[:-1], pattern.encode())
+    return Event(event.topic, event.sequence, previous, event.message_id, event.timestamp, text)
 
 
 def redelivered(event: Event) -> bytes:

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from .exceptions import AclDenied
-from .subjects import USER_ID, covers_tokens, overlap_tokens, parse_pattern
+from .subjects import USER_ID, covers_tokens, is_pattern, overlap_tokens, parse_pattern
 
 Effect = Literal["allow", "deny"]
 Action = Literal["subscribe", "publish", "request"]
@@ -77,7 +77,8 @@ class RuleSet:
             AclDenied: otherwise.
         """
         if not self.decide(action, topic).allowed:
-            raise AclDenied(f"No rule allows '{action}' on '{topic}' for you.", topic=topic)
+            what = f"all of '{topic}'" if is_pattern(topic) else f"'{topic}'"
+            raise AclDenied(f"No rule allows '{action}' on {what} for you.", topic=topic)
 
     def _matching(
         self,

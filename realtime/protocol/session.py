@@ -28,7 +28,7 @@ from .frames import Connect
 from .limits import Meter, Rates
 from .messages import Identity
 from .rules import Action
-from .subjects import parse_topic
+from .subjects import is_pattern, parse_subscription, parse_topic
 
 
 class Limits(Struct, frozen=True):
@@ -39,12 +39,14 @@ class Limits(Struct, frozen=True):
         request_topics: leading tokens of topics for `request`: nothing is relayed from them.
         inbound: event channels to subscribe to, by their whole names.
         outbound: event channels to publish and request on.
+        max_patterns: of the subscriptions, those that are patterns: each is read for itself.
         user_rates: what all sockets of a user in one process may send together.
     """
 
     open_topics: frozenset[str]
     request_topics: frozenset[str]
     max_subscriptions: int
+    max_patterns: int
     max_payload: int
     rates: Rates
     user_rates: Rates
@@ -170,16 +172,30 @@ class Session:
             limits.request_topics if action == "request" else limits.open_topics,
             limits.inbound if action == "subscribe" else limits.outbound,
         )
-        if self.suspended:
-            raise Unavailable("What you may do is being checked; try again in a moment.")
-        self.identity.rules.require(action, topic)
+        self._require(action, topic)
 
-    def check_room(self) -> None:
-        """Return when one more topic may be held.
+    def check_subscription(self, topic: str) -> None:
+        """Return when the session may subscribe to a topic, or to a whole pattern.
+
+        Raises:
+            BadTopic: malformed or not open to clients.
+            Unavailable: what the session may is being asked.
+            AclDenied: no rule allows all of it, or one denies a part.
+        """
+        parse_subscription(topic, self._limits.open_topics, self._limits.inbound)
+        self._require("subscribe", topic)
+
+    def check_room(self, topic: str) -> None:
+        """Return when one more topic, or one more pattern, may be held.
 
         Raises:
             TooManySubscriptions: otherwise.
         """
+        if is_pattern(topic) and sum(map(is_pattern, self.topics)) >= self._limits.max_patterns:
+            raise TooManySubscriptions(
+                f"A socket holds at most {self._limits.max_patterns} patterns:"
+                " unsubscribe from one first."
+            )
         if len(self.topics) >= self._limits.max_subscriptions:
             raise TooManySubscriptions(
                 f"A socket holds at most {self._limits.max_subscriptions} topics:"
@@ -206,3 +222,8 @@ class Session:
                 f"A payload is at most {self._limits.max_payload} bytes; this one has"
                 f" {len(payload)}."
             )
+
+    def _require(self, action: Action, topic: str) -> None:
+        if self.suspended:
+            raise Unavailable("What you may do is being checked; try again in a moment.")
+        self.identity.rules.require(action, topic)

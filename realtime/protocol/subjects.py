@@ -40,6 +40,8 @@ def parse_topic(text: str, open_topics: Iterable[str], channels: Collection[str]
     """
     if text in channels:
         return text
+    if len(text) <= MAX_TOPIC_BYTES and is_pattern(text):
+        raise BadTopic("One topic has to be named here, without '*' and '>'.", topic=text)
     if len(text) > MAX_TOPIC_BYTES or _TOPIC.fullmatch(text) is None:
         raise BadTopic(
             f"A topic is 1 to {MAX_TOPIC_BYTES} bytes of letters, digits, '-' and '_' in tokens"
@@ -50,6 +52,39 @@ def parse_topic(text: str, open_topics: Iterable[str], channels: Collection[str]
         named = f"; event channels: {', '.join(sorted(channels))}" if channels else ""
         raise BadTopic(
             f"Topics here start with one of: {', '.join(sorted(open_topics))}{named}.", topic=text
+        )
+    return text
+
+
+def is_pattern(text: str) -> bool:
+    """Say whether `text` is meant as a pattern: it holds what no topic can."""
+    return "*" in text or ">" in text
+
+
+def parse_subscription(
+    text: str, open_topics: Collection[str], channels: Collection[str] = ()
+) -> str:
+    """Return `text` when it is a topic, or a pattern of topics, that clients may name.
+
+    Args:
+        text: what the client sent; a pattern begins with a plain token.
+        open_topics: the leading tokens that are open to clients.
+        channels: event channels that are open too, by their whole names; no pattern brings them.
+
+    Raises:
+        BadTopic: when it is malformed, too long, or reaches beyond the open space.
+    """
+    if len(text) > MAX_TOPIC_BYTES or not is_pattern(text):
+        return parse_topic(text, open_topics, channels)
+    try:
+        parse_pattern(text)
+    except BadTopic as exc:
+        raise BadTopic(exc.message, topic=text) from exc
+    if "{" in text or text.partition(".")[0] not in open_topics:
+        raise BadTopic(
+            f"Patterns here start with one of: {', '.join(sorted(open_topics))}; then come"
+            " tokens, '*' for one and '>' for the rest, for example 'room.*'.",
+            topic=text,
         )
     return text
 

@@ -92,6 +92,19 @@ def test_subscribe_durable_goes_on_from_the_gateway_s_position(client, peer):
     assert peer.expect("ack")["seqNo"] == 4
 
 
+def test_pattern_delivers_the_events_of_its_topics(client, peer):
+    client.call(
+        "subscribe", "client.subscribe('room.*', { onMessage: (m) => { window.handled = m; } })"
+    )
+    assert peer.subscribed(5)["topic"] == "room.*"
+    peer.message("room.a", 9, 5, pattern="room.*")
+    peer.message("room.b", 10, 0, pattern="room.*")
+    peer.message("room.a", 9, 5, pattern="room.*")  # a repeat
+    peer.message("room.a", 12, 9, pattern="room.*")
+    client.wait_messages(9, 10, 12)
+    assert client.run("[handled.topic, handled.pattern]") == ["room.a", "room.*"]
+
+
 def test_unsubscribe_leaves_and_keeps_the_position(client, peer):
     subscribe(client)
     peer.subscribed(5)

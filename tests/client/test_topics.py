@@ -28,6 +28,20 @@ async def test_messages_come_in_order_and_once(scripted):
     assert (messages.position, messages.epoch) == (4, "e1")
 
 
+async def test_pattern_brings_the_messages_of_its_topics(scripted):
+    one = scripted()
+    peer = await one.open()
+    messages = await one.subscribe(peer, "room.*", top=3)
+    peer.message(TOPIC, 5, 2, pattern="room.*")
+    peer.message("room.b", 6, 0, pattern="room.*")
+    peer.message(TOPIC, 7, 5)  # by a subscription that is not held
+    peer.message(TOPIC, 8, 5, pattern="room.*")
+    got = [await messages.get(5) for _ in range(3)]
+    assert [(each.topic, each.seq_no) for each in got] == [(TOPIC, 5), ("room.b", 6), (TOPIC, 8)]
+    assert {each.pattern for each in got} == {"room.*"}
+    assert messages.position == 8
+
+
 async def test_hole_is_asked_for_and_filled(scripted):
     one = scripted()
     peer = await one.open()

@@ -27,6 +27,7 @@ MAX_PAYLOAD = 60 * 1024
 PER_TOPIC = 50
 LISTED = "https://app.example"
 MAX_SUBSCRIPTIONS = 20
+MAX_PATTERNS = 5
 WINDOW = 5
 
 
@@ -457,11 +458,12 @@ MALFORMED = [
     "room.\u2028",
     "room.é",
     "room.a/b",
-    "room.*",
-    "room.>",
     "*",
     ">",
-    "user.*.notifications",
+    "*.a",
+    "room.>.a",
+    "room.a*",
+    "room.{user_id}.*",
     "room.{user_id}",
     "room." + "x" * 200,
     "room." + "x" * 10_000,
@@ -476,6 +478,11 @@ CLOSED = [
     "_INBOX.a.b",
     "other.a",
     "Room.a",
+    "gateway.>",
+    "$SYS.>",
+    "$JS.API.>",
+    "_INBOX.>",
+    "other.*",
 ]
 WITH_TOPIC: list[tuple[str, Frame]] = [
     ("subscribe", {}),
@@ -544,6 +551,193 @@ async def test_topic_no_rule_allows_is_denied_and_named(
     assert error["code"] == "ACL_DENIED"
     assert error["topic"] == fields["topic"]
     assert error.get("messageId") == fields.get("messageId")
+
+
+# Patterns: room.secret.> is denied to everyone here.
+
+
+async def test_pattern_is_subscribed_like_a_topic(
+    alice: TestClient, backend: Broker, room: str
+) -> None:
+    (top,) = await store(backend, f"{room}.a", 1)
+    subscribed = await alice.subscribe(f"{room}.*")
+    assert without(subscribed, "id") == {
+        "type": "subscribed",
+        "topic": f"{room}.*",
+        "seqNo": top,
+        "epoch": alice.ready["epoch"],
+        "recovered": True,
+    }
+
+
+async def test_pattern_brings_events_with_their_topic_in_stream_order(
+    alice: TestClient, backend: Broker, room: str
+) -> None:
+    await alice.subscribe(f"{room}.*")
+    topics = [f"{room}.{name}" for name in "abacba"]
+    for topic in [*topics, room, f"{room}.a.deep"]:
+        await store(backend, topic, 1)
+    last: dict[str, int] = {}
+    for topic in topics:
+        message = await alice.expect("message")
+        assert (message["topic"], message["pattern"]) == (topic, f"{room}.*")
+        # It names the event before it on its own topic.
+        assert message["prevSeqNo"] == last.get(topic, 0)
+        last[topic] = message["seqNo"]
+    await alice.expect_nothing("message")
+
+
+async def test_pattern_of_ephemeral_topics_brings_what_passes(
+    alice: TestClient, backend: Broker
+) -> None:
+    topic = new_topic("live")
+    assert (await alice.subscribe(f"{topic}.>", since=5))["recovered"] is False
+    await backend.publish(f"{topic}.a.b", b"1")
+    message = await alice.expect("message")
+    assert without(message, "ts", "messageId") == {
+        "type": "message",
+        "topic": f"{topic}.a.b",
+        "pattern": f"{topic}.>",
+        "data": 1,
+    }
+
+
+async def test_pattern_resumed_brings_what_every_topic_missed(
+    site: Running, backend: Broker, room: str
+) -> None:
+    pattern, one, two = f"{room}.*", f"{room}.one", f"{room}.two"
+    async with site.as_user() as client:
+        await client.subscribe(pattern)
+        await store(backend, one, 1)
+        last = (await client.expect("message"))["seqNo"]
+    await store(backend, one, 1, start=2)
+    await store(backend, two, 1, start=3)
+    async with site.as_user() as again:
+        resumed = await again.ask(
+            "resume",
+            "resumed",
+            sessionId=client.ready["sessionId"],
+            lastSeqPerTopic={pattern: last},
+        )
+        assert resumed["topics"][pattern]["recovered"] is True
+        got = [await again.expect("message") for _ in range(2)]
+        assert [(each["topic"], each["data"]) for each in got] == [(one, 2), (two, 3)]
+        await store(backend, two, 1, start=4)
+        assert await data_of(again, two, 1) == [4]
+    async with site.as_user() as by_topic:
+        await by_topic.send(
+            "resume", sessionId=client.ready["sessionId"], lastSeqPerTopic={one: last, two: 0}
+        )
+        assert await data_of(by_topic, one, 1) == [2]
+        assert await data_of(by_topic, two, 2) == [3, 4]
+
+
+async def test_pattern_left_brings_nothing_more(
+    alice: TestClient, bob: TestClient, backend: Broker, room: str
+) -> None:
+    for client in (alice, bob):
+        await client.subscribe(f"{room}.*")
+    assert (await alice.unsubscribe(f"{room}.*"))["topic"] == f"{room}.*"
+    await store(backend, f"{room}.a", 1)
+    assert await data_of(bob, f"{room}.a", 1) == [1]
+    await alice.expect_nothing("message")
+
+
+async def test_pattern_beside_one_of_its_topics_are_two_subscriptions(
+    alice: TestClient, backend: Broker, room: str
+) -> None:
+    await alice.subscribe(f"{room}.a")
+    await alice.subscribe(f"{room}.*")
+    await store(backend, f"{room}.a", 1)
+    got = [await alice.expect("message", topic=f"{room}.a") for _ in range(2)]
+    assert {each.get("pattern") for each in got} == {None, f"{room}.*"}
+    assert len({each["seqNo"] for each in got}) == 1
+    await alice.unsubscribe(f"{room}.*")
+    await store(backend, f"{room}.a", 1, start=2)
+    assert "pattern" not in await alice.expect("message", topic=f"{room}.a")
+    await alice.expect_nothing("message")
+
+
+@pytest.mark.parametrize(
+    "pattern", ["room.>", "room.*.a", "room.secret.*", "user.>", "user.*.notifications", "user.2.>"]
+)
+async def test_pattern_of_which_a_part_is_not_allowed_is_denied(
+    alice: TestClient, pattern: str
+) -> None:
+    for type in ("subscribe", "history"):
+        error = await alice.error(type, topic=pattern)
+        assert (error["code"], error["topic"]) == ("ACL_DENIED", pattern)
+
+
+@pytest.mark.parametrize(
+    ("type", "fields"),
+    [
+        ("publish", {"messageId": "m", "payload": 1}),
+        ("presence", {}),
+        ("request", {"payload": 1}),
+    ],
+)
+async def test_pattern_anywhere_but_in_a_subscription_is_bad(
+    alice: TestClient, type: str, fields: Frame
+) -> None:
+    assert (await alice.error(type, topic="room.*", **fields))["code"] == "BAD_TOPIC"
+
+
+async def test_pattern_history_is_that_of_all_its_topics(
+    alice: TestClient, backend: Broker, room: str
+) -> None:
+    for number, name in enumerate("abab"):
+        await store(backend, f"{room}.{name}", 1, start=number)
+    reply = await alice.ask("history", "reply", topic=f"{room}.*", limit=3)
+    assert [(each["topic"], each["data"]) for each in reply["data"]] == [
+        (f"{room}.b", 1),
+        (f"{room}.a", 2),
+        (f"{room}.b", 3),
+    ]
+
+
+async def test_pattern_too_many_are_refused_though_topics_are_not(site: Running, room: str) -> None:
+    async with site.as_user() as client:
+        for number in range(MAX_PATTERNS):
+            await client.subscribe(f"{room}.{number}.*")
+        error = await client.error("subscribe", topic=f"{room}.*")
+        assert error["code"] == "TOO_MANY_SUBSCRIPTIONS"
+        await client.subscribe(room)
+        await client.unsubscribe(f"{room}.0.*")
+        await client.subscribe(f"{room}.*")
+
+
+async def test_pattern_unacknowledged_is_redelivered(
+    alice: TestClient, backend: Broker, room: str
+) -> None:
+    await alice.subscribe(f"{room}.*", qos=1)
+    await store(backend, f"{room}.a", 1)
+    await alice.expect("message", topic=f"{room}.a")
+    again = await alice.expect("message", topic=f"{room}.a", redelivered=True)
+    assert again["pattern"] == f"{room}.*"
+    await alice.send("ack", topic=f"{room}.*", seqNo=again["seqNo"])
+    await until_serves(alice)
+    await store(backend, f"{room}.b", 1)
+    assert (await alice.expect("message", topic=f"{room}.b"))["data"] == 1
+
+
+async def test_pattern_durable_goes_on_after_what_was_acknowledged(
+    site: Running, backend: Broker, room: str
+) -> None:
+    async with site.as_user() as client:
+        await client.subscribe(f"{room}.*", durable="phone")
+        await store(backend, f"{room}.a", 1)
+        message = await client.expect("message")
+        await client.send("ack", topic=f"{room}.*", seqNo=message["seqNo"])
+        await until_serves(client)
+    await store(backend, f"{room}.b", 1, start=2)
+
+    async def goes_on() -> bool:
+        async with site.as_user() as again:
+            await again.subscribe(f"{room}.*", durable="phone")
+            return (await again.expect("message"))["data"] == 2
+
+    await until(goes_on)
 
 
 # Subscribe and unsubscribe.
@@ -1399,6 +1593,22 @@ async def test_control_unsubscribe_takes_the_topic_away(
     await alice.expect_nothing("message")
 
 
+@pytest.mark.parametrize("named", ["{}.a", "{}.*"])
+async def test_control_unsubscribe_takes_patterns_that_bring_the_topic_away(
+    alice: TestClient, backend: Broker, room: str, named: str
+) -> None:
+    for topic in (f"{room}.*", f"{room}.b", f"{room}.b.*"):
+        await alice.subscribe(topic)
+    control = json.dumps({"action": "unsubscribe", "topic": named.format(room)}).encode()
+    await backend.publish(f"gateway.control.user.{ALICE}", control)
+    assert (await alice.expect("unsubscribed"))["topic"] == f"{room}.*"
+    await store(backend, f"{room}.a", 1)
+    await store(backend, f"{room}.b", 1)
+    assert await data_of(alice, f"{room}.b", 1) == [1]
+    await alice.expect_nothing("message")
+    await alice.expect_nothing("unsubscribed")
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -1448,6 +1658,23 @@ async def test_rule_stored_by_another_process_reaches_open_sockets(
     assert await data_of(bob, room, 1) == [1]
     await alice.expect_nothing("message")
     assert (await alice.error("subscribe", topic=room))["code"] == "ACL_DENIED"
+
+
+async def test_rule_that_denies_a_part_takes_the_pattern_away(
+    site: Running, alice: TestClient, bob: TestClient, backend: Broker, room: str
+) -> None:
+    for client in (alice, bob):
+        await client.subscribe(f"{room}.*")
+    await alice.subscribe(f"{room}.b")
+    await deny(site, f"{room}.a", told=True)
+    unsubscribed = await alice.expect("unsubscribed", timeout=2)
+    assert unsubscribed == {"type": "unsubscribed", "topic": f"{room}.*", "reason": "acl"}
+    await store(backend, f"{room}.a", 1)
+    assert await data_of(bob, f"{room}.a", 1) == [1]
+    await store(backend, f"{room}.b", 1)
+    assert "pattern" not in await alice.expect("message")
+    await alice.expect_nothing("message")
+    assert (await alice.error("subscribe", topic=f"{room}.*"))["code"] == "ACL_DENIED"
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,20 @@ async def test_stream_resumes_by_its_last_id_without_loss_or_repeat(site, open_s
     assert again.frame("message")["data"] == 5
 
 
+async def test_stream_of_a_pattern_resumes_by_its_last_id(site, open_stream):
+    first = open_stream("room.many.*", "room.many.a")
+    for _ in range(2):
+        first.frame("subscribed")
+    (sequence,) = await say(site, "room.many.b", 1)
+    message = first.frame("message")
+    assert (message["topic"], message["pattern"]) == ("room.many.b", "room.many.*")
+    assert first.id.partition("@")[0] == f"{sequence},0"
+    first.close()
+    await say(site, "room.many.c", 2)
+    again = open_stream("room.many.*", "room.many.a", Last_Event_ID=first.id)
+    assert again.frame("message")["data"] == 2
+
+
 async def test_stream_goes_on_from_a_plain_sequence(site, open_stream):
     sequences = await say(site, "room.plain", 1, 2, 3)
     stream = open_stream("room.plain", since=str(sequences[0]))

@@ -19,6 +19,7 @@ from realtime.protocol.subjects import (
     is_token,
     overlaps,
     parse_pattern,
+    parse_subscription,
     parse_topic,
 )
 
@@ -111,6 +112,36 @@ def test_parse_topic_event_channel_is_open_by_its_whole_name() -> None:
     assert parse_topic("IN", OPEN, ["IN", "news.sport"]) == "IN"
     with pytest.raises(BadTopic, match=r"event channels: IN, news\.sport\."):
         parse_topic("IN.more", OPEN, ["IN", "news.sport"])
+
+
+@pytest.mark.parametrize("topic", ["user.7.a", "room.*", "room.>", "room.*.a", "room.*.*.>"])
+def test_parse_subscription_topic_or_pattern_is_returned(topic: str) -> None:
+    assert parse_subscription(topic, OPEN) == topic
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        *("", "*", ">", "*.a", "*.>", "other.*", "gateway.>", "$SYS.>", "_INBOX.>", "Room.*"),
+        *("room.>.a", "room.a*", "room.*a", "room.>>", "room..*", ".room.*", "room.*.", "room. *"),
+        *("room.{user_id}.*", "room.*\r\nPUB", "room." + "*." * 100 + "*"),
+    ],
+)
+def test_parse_subscription_anything_else_is_bad(topic: str) -> None:
+    with pytest.raises(BadTopic) as caught:
+        parse_subscription(topic, OPEN)
+    assert caught.value.topic == (topic if len(topic) <= MAX_TOPIC_BYTES else None)
+
+
+@given(patterns)
+def test_parse_subscription_stays_in_the_open_space(pattern: str) -> None:
+    first = {topic.partition(".")[0] for topic in matched(pattern)}
+    try:
+        parse_subscription(pattern, ["a"])
+    except BadTopic:
+        assert first != {"a"}
+    else:
+        assert first <= {"a"}
 
 
 @pytest.mark.parametrize("injected", INJECTIONS.values(), ids=INJECTIONS)

@@ -16,10 +16,11 @@ from realtime.history import History, Page
 from realtime.layers import InProcessChannelLayer
 from realtime.metrics import Metrics
 from realtime.nats_client import Message
+from realtime.patterns import Patterns
 from realtime.protocol.exceptions import Unavailable
 from realtime.protocol.jetstream import Stored, StreamInfo, StreamState
 from realtime.protocol.messages import LAST_SEQUENCE, SEQUENCE, TIME_STAMP, Event, event_from
-from realtime.protocol.subjects import group_for
+from realtime.protocol.subjects import Subjects, group_for
 from tests.support.strict import strict_json
 
 TOPIC = "room.test"
@@ -293,8 +294,14 @@ def deliver(
     return delivery
 
 
-def fanout_over(layer: Any, history: Any, bridge: Any = None, **options: Any) -> Fanout:
-    """Return a fan-out that checks no tops by itself, unless told so."""
+def fanout_over(
+    layer: Any, history: Any, bridge: Any = None, *, broker: Any = None, **options: Any
+) -> Fanout:
+    """Return a fan-out that checks no tops by itself, unless told so.
+
+    Args:
+        broker: hears for patterns; None: none can be joined.
+    """
     given = {
         "durable_topics": DURABLE,
         "hold": 0.005,
@@ -303,7 +310,9 @@ def fanout_over(layer: Any, history: Any, bridge: Any = None, **options: Any) ->
         "ring_events": 128,
         **options,
     }
-    return Fanout(layer, cast(History, history), bridge, FanoutOptions(**given), Metrics())
+    stream = cast(History, history)
+    patterns = Patterns(broker, stream, Subjects("gateway"), durable_topics=given["durable_topics"])
+    return Fanout(layer, stream, bridge, FanoutOptions(**given), Metrics(), patterns=patterns)
 
 
 async def turns(count: int = 20) -> None:

@@ -29,6 +29,7 @@ FLOOR_2 = {
     "history",
     "layers",
     "metrics",
+    "patterns",
     "positions",
     "reauthorization",
     "repair",
@@ -38,6 +39,7 @@ FLOOR_2 = {
     "sockets",
     "subscriptions",
     "tools",
+    "tops",
     "upstream",
 }
 # Children and sockets of this machine, by the standard library alone: they stand beside floor 1.

@@ -76,6 +76,7 @@ def limits(max_subscriptions: int = 10) -> Limits:
         open_topics=frozenset({"room", "user"}),
         request_topics=frozenset({"rpc"}),
         max_subscriptions=max_subscriptions,
+        max_patterns=10,
         max_payload=1000,
         rates=PLENTY,
         user_rates=PLENTY,

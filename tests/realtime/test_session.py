@@ -32,6 +32,7 @@ LIMITS = Limits(
     open_topics=frozenset({"user", "room"}),
     request_topics=frozenset({"rpc"}),
     max_subscriptions=2,
+    max_patterns=1,
     max_payload=10,
     rates=Rates(1.0, 3, 50.0, 100),
     user_rates=Rates(1.0, 4, 50.0, 400),
@@ -234,10 +235,61 @@ def test_authenticate_again_takes_the_new_rules(session: Session) -> None:
 
 def test_check_room_full_is_refused(session: Session) -> None:
     session.topics.add("user.7.a")
-    session.check_room()
+    session.check_room("user.7.b")
     session.topics.add("user.7.b")
     with pytest.raises(TooManySubscriptions):
-        session.check_room()
+        session.check_room("user.7.c")
+
+
+def test_check_room_patterns_are_counted_by_themselves(session: Session) -> None:
+    session.topics.add("user.7.a")
+    session.check_room("user.7.*")
+    session.topics = {"user.7.*"}
+    session.check_room("user.7.a")
+    with pytest.raises(TooManySubscriptions, match="1 patterns"):
+        session.check_room("user.7.>")
+
+
+PATTERN_RULES = (
+    Rule("allow", "subscribe", "room.*"),
+    Rule("allow", "subscribe", "user.{user_id}.>"),
+    Rule("allow", "subscribe", "room.public.>"),
+    Rule("deny", "subscribe", "room.public.secret.>"),
+    Rule("allow", "publish", "room.>"),
+)
+
+
+@pytest.mark.parametrize("pattern", ["room.*", "user.7.>", "user.7.*.*", "room.public.a.>"])
+def test_check_subscription_rule_covers_all_of_it(session: Session, pattern: str) -> None:
+    session.authenticate(identity(*PATTERN_RULES))
+    session.check_subscription(pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "room.>",  # more than a rule allows
+        "room.*.a",
+        "user.*",
+        "user.>",
+        "user.*.notifications",
+        "user.8.>",
+        "room.public.>",  # a part is denied
+        "room.public.*.a",
+    ],
+)
+def test_check_subscription_rule_covers_a_part_is_denied(session: Session, pattern: str) -> None:
+    session.authenticate(identity(*PATTERN_RULES))
+    with pytest.raises(AclDenied, match=r"all of 'room|all of 'user"):
+        session.check_subscription(pattern)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_check_topic_pattern_is_bad(session: Session, action: Action) -> None:
+    """Only a subscription takes one."""
+    session.authenticate(identity(*PATTERN_RULES))
+    with pytest.raises(BadTopic):
+        session.check_topic(action, "room.*")
 
 
 def test_check_held_not_held_names_the_topic(session: Session) -> None:

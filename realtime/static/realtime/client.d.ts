@@ -9,6 +9,8 @@ export interface Frame {
 /** An event of a topic. */
 export interface Message<Data = any> {
   topic: string;
+  /** The subscription it came by, where that is a pattern such as `room.*`. */
+  pattern: string | null;
   /** Stream sequence; null on an ephemeral topic. */
   seqNo: number | null;
   /** The sequence before it on this topic. */

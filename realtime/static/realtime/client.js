@@ -123,7 +123,7 @@ export class GatewayClient extends EventTarget {
    * is held already replaces its options. A refusal rejects and ends it. A deadline that passes
    * because the gateway is out of reach rejects too, but the topic stays wanted.
    *
-   * @param {string} topic
+   * @param {string} topic or a pattern, such as `room.*`: events then say their own `topic`
    * @param {SubscribeOptions} [options]
    * @returns {Promise<Frame>} the `subscribed` frame
    */

@@ -5,6 +5,7 @@
  *
  * @typedef {object} Message an event of a topic
  * @property {string} topic
+ * @property {string | null} pattern the subscription it came by, where that is a pattern
  * @property {number | null} seqNo stream sequence; null on an ephemeral topic
  * @property {number | null} prevSeqNo the sequence before it on this topic
  * @property {string} messageId
@@ -38,6 +39,7 @@ export function parseFrame(text) {
 export function messageFrom(frame) {
   return {
     topic: frame.topic,
+    pattern: frame.pattern ?? null,
     seqNo: frame.seqNo ?? null,
     prevSeqNo: frame.prevSeqNo ?? null,
     messageId: frame.messageId,

@@ -101,7 +101,7 @@ export class Topics {
 
   /** @param {Message} message */
   confirm(message) {
-    this.#held.get(message.topic)?.confirm(message);
+    this.#held.get(message.pattern ?? message.topic)?.confirm(message);
   }
 
   /**
@@ -144,7 +144,7 @@ export class Topics {
    * @param {Frame} frame
    */
   receive(frame) {
-    const subscription = this.#held.get(frame.topic);
+    const subscription = this.#held.get(frame.pattern ?? frame.topic);
     if (subscription === undefined) return; // Left meanwhile.
     switch (frame.type) {
       case "message":
