@@ -35,6 +35,7 @@ POSITIVE = (
     "HEARTBEAT",
     "HEARTBEAT_TIMEOUT",
     "TOP_CHECK_SECONDS",
+    "PRESENCE_MAX_AGE",
     "ACK_WAIT",
     "ACK_TRIES",
     "MAX_UNACKED",
@@ -63,6 +64,7 @@ NOT_NEGATIVE = (
     "MAX_CONNECTIONS_PER_ADDRESS",
     "MAX_CONNECTIONS_PER_USER",
     "MAX_PATTERNS",
+    "PRESENCE_GRACE",
     "CANARY_SECONDS",
 )
 """0 is no limit, or none."""

@@ -20,17 +20,17 @@ from .broker import Broker
 from .conf import settings
 from .connection import Connection
 from .control import Control
-from .delivery import AckPolicy
 from .fanout import Fanout, FanoutOptions
 from .history import History
 from .metrics import Metrics
+from .options import connection_options
 from .patterns import Patterns
 from .positions import Positions
-from .protocol.limits import Rates
-from .protocol.session import Limits
+from .presence import Presence
 from .protocol.subjects import Subjects
+from .rosters import Rosters
 from .selfcheck import SelfCheck
-from .services import ConnectionOptions, Services
+from .services import Services
 from .snapshot import Snapshot, resident_bytes, share
 
 logger = logging.getLogger(__name__)
@@ -92,6 +92,17 @@ def make_positions(broker: Broker) -> Positions:
     )
 
 
+def make_rosters(broker: Broker) -> Rosters:
+    """Return what processes tell each other of presence."""
+    return Rosters(
+        broker,
+        settings.PRESENCE_BUCKET,
+        replicas=settings.STREAM_REPLICAS,
+        max_age=settings.PRESENCE_MAX_AGE,
+        timeout=settings.HISTORY_TIMEOUT,
+    )
+
+
 def make_bridge(broker: Broker, layer: Any) -> Bridge:
     """Return a bridge into a channel layer."""
     return Bridge(
@@ -109,38 +120,6 @@ def bridge_in_process(layer: Any) -> bool:
     if settings.BRIDGE == "auto":
         return bool(getattr(layer, "in_process", False))
     return settings.BRIDGE == "process"
-
-
-def connection_options() -> ConnectionOptions:
-    """Return what every connection shares, from the settings."""
-    return ConnectionOptions(
-        limits=Limits(
-            open_topics=frozenset(settings.OPEN_TOPICS),
-            request_topics=frozenset(settings.REQUEST_TOPICS),
-            inbound=frozenset(settings.INBOUND),
-            outbound=frozenset(settings.OUTBOUND),
-            max_subscriptions=settings.MAX_SUBSCRIPTIONS,
-            max_patterns=settings.MAX_PATTERNS,
-            max_payload=settings.MAX_PAYLOAD_BYTES,
-            rates=Rates(
-                settings.FRAME_RATE, settings.FRAME_BURST, settings.BYTE_RATE, settings.BYTE_BURST
-            ),
-            user_rates=Rates(
-                settings.USER_FRAME_RATE,
-                settings.USER_FRAME_BURST,
-                settings.USER_BYTE_RATE,
-                settings.USER_BYTE_BURST,
-            ),
-        ),
-        ack=AckPolicy(settings.ACK_WAIT, settings.ACK_TRIES, settings.MAX_UNACKED),
-        session_key=settings.SESSION_KEY.encode(),
-        session_max_age=settings.SESSION_MAX_AGE,
-        auth_deadline=settings.AUTH_DEADLINE,
-        heartbeat=settings.HEARTBEAT,
-        store_timeout=settings.STORE_TIMEOUT,
-        request_timeout=settings.REQUEST_TIMEOUT,
-        publishes_in_flight=settings.MAX_PUBLISHES_IN_FLIGHT,
-    )
 
 
 class Runtime:
@@ -182,6 +161,12 @@ class Runtime:
         self.positions = make_positions(self.broker)
         self.connections: dict[str, set[Connection]] = {}
         self.control = Control(self.broker, self.subjects, self.connections)
+        self.presence = Presence(
+            make_rosters(self.broker),
+            self.connections,
+            self.control.presence,
+            grace=settings.PRESENCE_GRACE,
+        )
         self.authenticator = Authenticator(
             self.broker,
             self.subjects.auth,
@@ -195,7 +180,7 @@ class Runtime:
             fanout=self.fanout,
             positions=self.positions,
             options=connection_options(),
-            presence=self.control.presence,
+            presence=self.presence,
             connections=self.connections,
             admission=self.admission,
             metrics=self.metrics,
@@ -219,9 +204,11 @@ class Runtime:
             self.layer.on_loss += [self.fanout.check_soon, self._count_loss]
         self.broker.on_reconnect.append(self.fanout.check_soon)
         self.broker.on_reconnect.append(self.control.reauthorize_all)
+        self.broker.on_reconnect.append(self.presence.renew)
         await _until_done(self.fanout.start, "channel layer")
         await self.broker.connect_forever()
         await _until_done(self.control.start, "control")
+        await _until_done(self.presence.start, "presence")
         info = await _until_done(self.history.open, "stream")
         self.selfcheck.start()
         self.started.set()
@@ -275,6 +262,7 @@ class Runtime:
         if self._starting is not None:
             self._starting.cancel()
         await self.selfcheck.stop()
+        await self.presence.stop()
         await self.fanout.stop()
         await self.positions.flush()
         await self.broker.close()

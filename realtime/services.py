@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -14,6 +14,7 @@ from .delivery import AckPolicy
 from .fanout import Fanout
 from .metrics import Metrics
 from .positions import Positions
+from .presence import Presence
 from .protocol.frames import GatewayFrame
 from .protocol.session import Limits
 
@@ -39,7 +40,7 @@ class Services(Struct, frozen=True):
     """The parts of a process that connections use.
 
     Attributes:
-        presence: who is on a topic, over all gateways.
+        presence: who is on a topic, over all gateways, and who comes and goes.
         connections: the authenticated connections of this process, by user.
         changes: counts what the backend said of rules and credentials so far.
     """
@@ -49,7 +50,7 @@ class Services(Struct, frozen=True):
     fanout: Fanout
     positions: Positions
     options: ConnectionOptions
-    presence: Callable[[str], Awaitable[list[dict[str, Any]]]]
+    presence: Presence
     connections: dict[str, set[Any]]
     admission: Admission
     metrics: Metrics

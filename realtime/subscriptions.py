@@ -12,11 +12,12 @@ from msgspec import Struct
 from .delivery import Delivery, Socket
 from .feed import Feed
 from .protocol import frames
-from .protocol.exceptions import BadFrame, GatewayError, SessionExpired
+from .protocol.exceptions import BadFrame, BadTopic, GatewayError, SessionExpired
 from .protocol.messages import Event
 from .protocol.session import Session, read_ticket
-from .protocol.subjects import covers
+from .protocol.subjects import covers, is_pattern
 from .services import Send, Services
+from .watchers import Watcher
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ class Subscriptions:
     def __init__(self, services: Services, session: Session, socket: Socket, send: Send) -> None:
         self._fanout = services.fanout
         self._positions = services.positions
+        self._presence = services.presence
+        self._watcher = Watcher(socket)
         self._options = services.options
         self._session = session
         self._socket = socket
@@ -85,6 +88,7 @@ class Subscriptions:
 
     def pause(self) -> None:
         """Deliver nothing until `go_on`; every topic keeps its place."""
+        self._watcher.pause()
         for delivery in self._deliveries.values():
             delivery.pause()
 
@@ -92,6 +96,7 @@ class Subscriptions:
         """Deliver again, from where each topic was left."""
         for delivery in self._deliveries.values():
             delivery.go_on()
+        self._watcher.go_on()
 
     def revoke_denied(self) -> None:
         """Take away what the session's rules no longer allow."""
@@ -127,6 +132,8 @@ class Subscriptions:
         """Join a topic, or join it anew from another position."""
         topic = frame.topic
         self._session.check_subscription(topic)
+        if frame.presence:
+            self._check_watch(topic)
         held = self._deliveries.get(topic)
         if held is None:
             self._session.check_room(topic)
@@ -136,6 +143,7 @@ class Subscriptions:
             and frame.durable in (None, held.durable)
         ):
             self._send(self._subscribed(held.feed, frame.id, recovered=True))
+            self._watch(topic, asked=frame.presence)
             return
         feed = await self._fanout.join(topic)
         try:
@@ -273,6 +281,17 @@ class Subscriptions:
             gap = page.events[0].sequence - 1 if page.events else feed.chain.last
         return Start(max(since, gap), recovered, reset, since, gap, page.events)
 
+    def _check_watch(self, topic: str) -> None:
+        if is_pattern(topic):
+            raise BadTopic("Joins and leaves are told of one topic, not of a pattern.", topic=topic)
+        self._presence.check_room(topic)
+
+    def _watch(self, topic: str, *, asked: bool) -> None:
+        if asked:
+            self._presence.watch(topic, self._watcher)
+        else:
+            self._presence.unwatch(topic, self._watcher)
+
     def _allowed(self, topic: str) -> bool:
         return self._session.identity.rules.decide("subscribe", topic).allowed
 
@@ -302,6 +321,8 @@ class Subscriptions:
             )
         self._deliveries[feed.topic] = delivery
         self._session.topics.add(feed.topic)
+        self._presence.touch(feed.topic)
+        self._watch(feed.topic, asked=frame is not None and frame.presence)
         if self._session.suspended:
             delivery.pause()
         else:
@@ -321,6 +342,8 @@ class Subscriptions:
     def _drop(self, topic: str) -> None:
         delivery = self._deliveries.pop(topic, None)
         self._session.topics.discard(topic)
+        self._presence.touch(topic)
+        self._presence.unwatch(topic, self._watcher)
         if delivery is not None:
             delivery.stop()
             self._fanout.leave(delivery.feed)

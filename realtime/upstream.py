@@ -70,7 +70,7 @@ class Upstream:
     async def presence(self, frame: frames.Presence) -> None:
         """Answer with who is subscribed."""
         self._session.check_topic("subscribe", frame.topic)
-        members = await self._services.presence(frame.topic)
+        members = await self._services.presence.members(frame.topic)
         self._session.check_topic("subscribe", frame.topic)
         self._send(frames.Reply(id=frame.id, data=members))
 

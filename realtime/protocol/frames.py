@@ -50,13 +50,17 @@ class Setup(Connect, frozen=True, tag="setup"):
 
 
 class Subscribe(ClientFrame, frozen=True, tag="subscribe"):
-    """Join a topic or pattern; `since` asks first for what the stream holds after it."""
+    """Join a topic or pattern; `since` asks first for what the stream holds after it.
+
+    `presence` asks for joins and leaves as well.
+    """
 
     topic: str
     since: Sequence | None = None
     epoch: str | None = None
     qos: Annotated[int, Meta(ge=0, le=1)] = 0
     durable: Name | None = None
+    presence: bool = False
 
 
 class Unsubscribe(ClientFrame, frozen=True, tag="unsubscribe"):
@@ -274,6 +278,21 @@ class Reply(GatewayFrame, frozen=True, tag="reply"):
     """The answer to `request`, `history` or `presence`."""
 
     data: Any
+
+
+class Present(Struct, frozen=True, rename="camel"):
+    """A user who came, and what the backend wants shown."""
+
+    user_id: str
+    info: dict[str, Any] | None
+
+
+class PresenceChange(GatewayFrame, frozen=True, tag="presence"):
+    """Users came to a topic, or left it (by their ids)."""
+
+    topic: str
+    joined: list[Present]
+    left: list[str]
 
 
 class Expiring(GatewayFrame, frozen=True, tag="expiring"):

@@ -97,6 +97,26 @@ class ProcessStats(Struct, frozen=True, rename="camel"):
     topics: dict[str, int]
 
 
+class Member(Struct, frozen=True, rename="camel"):
+    """A user on a topic: how many sockets hold it, and what the backend wants shown."""
+
+    user_id: str
+    connections: int
+    info: dict[str, Any] | None = None
+
+
+class Roster(Struct, frozen=True, omit_defaults=True):
+    """What one gateway process tells the others of a topic.
+
+    Attributes:
+        watched: its sockets asked for joins and leaves.
+        members: who is on it there.
+    """
+
+    watched: bool = False
+    members: list[Member] = []
+
+
 class Event(Struct, frozen=True, array_like=True, gc=False):
     """One event on its way to the sockets, encoded once.
 

@@ -92,6 +92,15 @@ def test_subscribe_durable_goes_on_from_the_gateway_s_position(client, peer):
     assert peer.expect("ack")["seqNo"] == 4
 
 
+def test_presence_is_told_to_who_asks_for_it(client, peer):
+    subscribe(client, "{ onPresence: ({ joined, left }) => { window.seen = [joined, left]; } }")
+    assert peer.subscribed(5)["presence"] is True
+    joined = [{"userId": "2", "info": {"name": "bob"}}]
+    peer.send("presence", topic=T, joined=joined, left=["3"])
+    client.page.wait_for_function("window.seen")
+    assert client.run("window.seen") == [joined, ["3"]]
+
+
 def test_pattern_delivers_the_events_of_its_topics(client, peer):
     client.call(
         "subscribe", "client.subscribe('room.*', { onMessage: (m) => { window.handled = m; } })"

@@ -28,6 +28,7 @@ async function use(): Promise<void> {
   const { seqNo, recovered } = await client.subscribe<{ title: string }>("user.7.notifications", {
     since: 3,
     onMessage: (message: Message<{ title: string }>) => message.data.title.length,
+    onPresence: ({ joined, left }) => joined.map(({ userId }) => userId).concat(left),
   });
   const ack = await client.publish("room.lobby", { text: "hi" }, { messageId: "m" });
   const duplicate: boolean = ack.status === "duplicate" || (recovered && seqNo > 0);

@@ -14,6 +14,9 @@ from nats.aio.msg import Msg
 from realtime.broker import Broker
 from realtime.positions import Position, Positions
 from realtime.protocol.exceptions import NoResponder, Unavailable
+from realtime.protocol.messages import Member, Roster
+from realtime.rosters import Note, Rosters
+from tests.support.waiting import until
 
 from .nats_server import DEADLINE, Server, connected
 
@@ -36,12 +39,18 @@ READ = {
     "$JS.API.DIRECT.GET.GATEWAY.user.7.notifications",
     "$JS.API.DIRECT.GET.KV_GATEWAY_POSITIONS",
     "$JS.API.DIRECT.GET.KV_GATEWAY_POSITIONS.$KV.GATEWAY_POSITIONS.7",
+    "$JS.API.DIRECT.GET.KV_GATEWAY_PRESENCE",
     "$JS.API.INFO",
 }
 KEEP_POSITIONS = {
     "$JS.API.STREAM.INFO.KV_GATEWAY_POSITIONS",
     "$JS.API.STREAM.CREATE.KV_GATEWAY_POSITIONS",
     "$JS.API.STREAM.UPDATE.KV_GATEWAY_POSITIONS",
+}
+KEEP_PRESENCE = {
+    "$JS.API.STREAM.INFO.KV_GATEWAY_PRESENCE",
+    "$JS.API.STREAM.CREATE.KV_GATEWAY_PRESENCE",
+    "$JS.API.STREAM.UPDATE.KV_GATEWAY_PRESENCE",
 }
 LOOK_AFTER = {
     "$JS.API.CONSUMER.CREATE.GATEWAY",
@@ -59,15 +68,17 @@ MAY_PUBLISH = {
         *CONTROL,
         *KEEP_STREAM,
         *KEEP_POSITIONS,
+        *KEEP_PRESENCE,
         *READ,
         "gateway.auth",
         "rpc.orders.get",
         "$KV.GATEWAY_POSITIONS.7",
+        "$KV.GATEWAY_PRESENCE.process.room.1",
     },
     "bridge": KEEP_STREAM,
     "auth": CONTROL,
     "backend": TOPICS | CONTROL,
-    "admin": KEEP_STREAM | KEEP_POSITIONS | READ | LOOK_AFTER,
+    "admin": KEEP_STREAM | KEEP_POSITIONS | KEEP_PRESENCE | READ | LOOK_AFTER,
 }
 USERS = tuple(MAY_PUBLISH)
 NOBODY_MAY_PUBLISH = {
@@ -84,7 +95,13 @@ PUBLISH = NOBODY_MAY_PUBLISH.union(*MAY_PUBLISH.values())
 RELAYED = {("gateway.relay.>", ""), ("gateway.relay.>", "bridge"), ("gateway.relay.user.7.a", "")}
 LIVE = {("live.>", ""), ("live.>", "bridge")}
 MAY_SUBSCRIBE = {
-    "gateway": {*RELAYED, *LIVE, ("gateway.control.>", ""), ("_INBOX_gateway.>", "")},
+    "gateway": {
+        *RELAYED,
+        *LIVE,
+        ("gateway.control.>", ""),
+        ("_INBOX_gateway.>", ""),
+        ("$KV.GATEWAY_PRESENCE.>", ""),
+    },
     "bridge": {*RELAYED, *LIVE, ("_INBOX_bridge.>", "")},
     "auth": {("gateway.auth", "auth"), ("_INBOX_auth.>", "")},
     "backend": {("rpc.>", ""), ("rpc.>", "backend"), ("_INBOX_backend.>", "")},
@@ -248,6 +265,27 @@ async def test_positions_are_kept_by_the_gateway(server: Server) -> None:
             positions.note("7", "phone", "room.1", 100 - days, "epoch")
             await positions.flush()
             assert await positions.read("7", "phone", "room.1") == Position(100 - days, "epoch")
+
+
+async def test_rosters_are_kept_and_heard_by_gateways(server: Server) -> None:
+    async with broker_of(server, "gateway") as one, broker_of(server, "gateway") as two:
+        wanted = Roster(watched=True, members=[Member("7", 1)])
+        heard: list[Note] = []
+        for age in (5.0, 10.0):  # the bucket is made, then its settings change
+            mine, theirs = (
+                Rosters(broker, "GATEWAY_PRESENCE", replicas=1, max_age=age, timeout=DEADLINE)
+                for broker in (one, two)
+            )
+            await theirs.load()
+            await theirs.listen(heard.append)
+            await two.flush()
+            await mine.beat()
+            await mine.put("room.1", wanted)
+            await one.flush()
+            told = {note[:2]: note.roster for note in await theirs.load()}
+            assert told[mine.process, "room.1"] == wanted
+            assert (mine.process, "") in told
+            await until(lambda mine=mine: (mine.process, "room.1") in {n[:2] for n in heard})
 
 
 @pytest.mark.parametrize("sender", ["backend", "gateway"])

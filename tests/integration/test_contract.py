@@ -321,6 +321,8 @@ BAD_FIELDS = [
     ("subscribe", {"topic": "room.a", "qos": "1"}),
     ("subscribe", {"topic": "room.a", "durable": "a b"}),
     ("subscribe", {"topic": "room.a", "durable": ""}),
+    ("subscribe", {"topic": "room.a", "presence": 1}),
+    ("subscribe", {"topic": "room.*", "presence": None}),
     ("unsubscribe", {}),
     ("publish", {"topic": "room.a", "payload": 1}),
     ("publish", {"topic": "room.a", "messageId": "m"}),
@@ -1442,6 +1444,124 @@ async def test_presence_tells_users_and_their_sockets(
         ]
 
     await until(alice_alone)
+
+
+JOINED = "joined"
+
+
+async def changes(client: TestClient, topic: str, count: int) -> list[tuple[str, str]]:
+    """Return the next joins and leaves of a topic: `joined` or `left`, and the user."""
+    found: list[tuple[str, str]] = []
+    while len(found) < count:
+        frame = await client.expect("presence", topic=topic, timeout=15)
+        assert set(frame) == {"type", "topic", "joined", "left"}
+        found += [(JOINED, one["userId"]) for one in frame["joined"]]
+        found += [("left", user_id) for user_id in frame["left"]]
+    return found
+
+
+async def test_presence_subscribed_tells_who_comes_and_goes(
+    alice: TestClient, bob: TestClient, room: str
+) -> None:
+    await alice.subscribe(room, presence=True)
+    assert [one["userId"] for one in await present(alice, room)] == [ALICE]
+    await bob.subscribe(room)
+    frame = await alice.expect("presence", timeout=10)
+    assert frame == {
+        "type": "presence",
+        "topic": room,
+        "joined": [{"userId": BOB, "info": {"name": "bob"}}],
+        "left": [],
+    }
+    assert [one["userId"] for one in await present(alice, room)] == [ALICE, BOB]
+    await bob.unsubscribe(room)
+    assert await changes(alice, room, 1) == [("left", BOB)]
+    assert [one["userId"] for one in await present(alice, room)] == [ALICE]
+
+
+async def test_presence_closed_socket_leaves(site: Running, alice: TestClient, room: str) -> None:
+    await alice.subscribe(room, presence=True)
+    await present(alice, room)
+    for end in (TestClient.close, lambda client: client.abort()):
+        async with site.as_user("bob") as client:
+            await client.subscribe(room)
+            assert await changes(alice, room, 1) == [(JOINED, BOB)]
+            if (ending := end(client)) is not None:
+                await ending
+            assert await changes(alice, room, 1) == [("left", BOB)]
+
+
+async def test_presence_back_within_the_grace_is_not_told(
+    site: Running, alice: TestClient, room: str
+) -> None:
+    await alice.subscribe(room, presence=True)
+    await present(alice, room)
+    async with site.as_user("bob") as client:
+        await client.subscribe(room)
+        assert await changes(alice, room, 1) == [(JOINED, BOB)]
+    async with site.as_user("bob") as client:
+        await client.subscribe(room)
+
+        async def is_back() -> bool:
+            return {BOB: 1}.items() <= {
+                one["userId"]: one["connections"] for one in await present(alice, room)
+            }.items()
+
+        await until(is_back)
+        await alice.expect_nothing("presence")
+
+
+async def test_presence_not_asked_for_is_not_told(
+    alice: TestClient, bob: TestClient, room: str
+) -> None:
+    await alice.subscribe(room, presence=True)
+    await present(alice, room)
+    await bob.subscribe(room)
+    assert await changes(alice, room, 1) == [(JOINED, BOB)]
+    await bob.expect_nothing("presence")
+
+
+async def test_presence_asked_for_later_and_given_up(
+    site: Running, alice: TestClient, bob: TestClient, room: str
+) -> None:
+    """By subscribing again, which delivers nothing twice."""
+    await alice.subscribe(room)
+    await alice.subscribe(room, presence=True)
+    async with site.as_user() as other:
+        await other.subscribe(room, presence=True)
+        await present(other, room)
+        await bob.subscribe(room)
+        assert await changes(alice, room, 1) == [(JOINED, BOB)]
+        await alice.subscribe(room)
+        await bob.unsubscribe(room)
+        assert await changes(other, room, 2) == [(JOINED, BOB), ("left", BOB)]
+    await alice.expect_nothing("presence")
+
+
+async def test_presence_taken_away_with_the_topic(
+    site: Running, alice: TestClient, bob: TestClient, room: str
+) -> None:
+    for client in (alice, bob):
+        await client.subscribe(room, presence=True)
+    await present(bob, room)
+    await deny(site, room, told=True)
+    await alice.expect("unsubscribed", timeout=2)
+    assert await changes(bob, room, 1) == [("left", ALICE)]
+    await alice.expect_nothing("presence")
+
+
+async def test_presence_of_an_ephemeral_topic(alice: TestClient, bob: TestClient) -> None:
+    topic = new_topic("live")
+    await alice.subscribe(topic, presence=True)
+    await present(alice, topic)
+    await bob.subscribe(topic)
+    assert await changes(alice, topic, 1) == [(JOINED, BOB)]
+
+
+async def test_presence_of_a_pattern_is_bad(alice: TestClient, room: str) -> None:
+    error = await alice.error("subscribe", topic=f"{room}.*", presence=True)
+    assert (error["code"], error["topic"]) == ("BAD_TOPIC", f"{room}.*")
+    assert (await alice.error("unsubscribe", topic=f"{room}.*"))["code"] == "NOT_SUBSCRIBED"
 
 
 Respond = Callable[[Message], Awaitable[None]]

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from realtime.broker import Broker, connected
+from realtime.conf import DEFAULTS
 from realtime.protocol.exceptions import Unavailable
 from tests.support.client import TestClient
 from tests.support.gateways import Cluster
@@ -211,6 +212,35 @@ async def test_presence_counts_the_sockets_of_every_process(site: Site, room: st
         ]
 
 
+async def users_told(client: TestClient, room: str, joined: list[str], left: list[str]) -> None:
+    """Require that the next joins and leaves are of these users, however they are gathered."""
+    found: tuple[list[str], list[str]] = ([], [])
+    while len(found[0]) < len(joined) or len(found[1]) < len(left):
+        frame = await client.expect("presence", topic=room, timeout=RECOVERY)
+        found[0].extend(one["userId"] for one in frame["joined"])
+        found[1].extend(frame["left"])
+    assert (sorted(found[0]), sorted(found[1])) == (joined, left)
+
+
+async def watching(client: TestClient, room: str) -> list[str]:
+    """Subscribe to a room and its presence; return the users who are there."""
+    await client.subscribe(room, presence=True)
+    reply = await client.ask("presence", "reply", topic=room)
+    return [member["userId"] for member in reply["data"]]
+
+
+async def test_join_and_leave_are_told_to_every_process(site: Site, room: str) -> None:
+    async with site.as_user(0) as one, site.as_user(1) as two:
+        for client in (one, two):
+            assert await watching(client, room) == [ALICE]
+        async with site.as_user(1, "bob") as bob:
+            await bob.subscribe(room)
+            for client in (one, two):
+                await users_told(client, room, [BOB], [])
+        for client in (one, two):
+            await users_told(client, room, [], [BOB])
+
+
 async def test_control_disconnect_reaches_every_process(site: Site, backend: Backend) -> None:
     async with site.as_user(0) as one, site.as_user(1) as two, site.as_user(1, "bob") as bob:
         await backend.broker.publish(f"gateway.control.user.{ALICE}", b'{"action":"disconnect"}')
@@ -402,6 +432,53 @@ async def test_web_killed_client_goes_on_at_the_other(
         await arrived(recorder, backend)
         await arrived(bystander.recorder, backend)
         await second.close()
+
+
+async def test_web_killed_takes_its_users_along(site: Site, room: str) -> None:
+    """With kill -9 nobody says goodbye: the sign of life that stays away does."""
+    async with site.as_user(0, "bob") as bob, site.as_user(1) as one:
+        await bob.subscribe(room)
+        assert await watching(one, room) == [ALICE, BOB]
+        site.web[0].kill()
+        killed = time.monotonic()
+        await users_told(one, room, [], [BOB])
+        # The age limit, and as much again for a machine that has other things to do.
+        assert time.monotonic() - killed < 2 * DEFAULTS["PRESENCE_MAX_AGE"]
+        reply = await one.ask("presence", "reply", topic=room)
+        assert [member["userId"] for member in reply["data"]] == [ALICE]
+
+
+async def test_web_killed_user_who_comes_back_at_once_has_not_left(site: Site, room: str) -> None:
+    async with site.as_user(0, "bob") as bob, site.as_user(1) as one:
+        await bob.subscribe(room)
+        assert await watching(one, room) == [ALICE, BOB]
+        site.web[0].kill()
+        async with site.as_user(1, "bob") as again:
+            await again.subscribe(room)
+
+            async def forgotten() -> bool:
+                reply = await one.ask("presence", "reply", topic=room)
+                return [each["connections"] for each in reply["data"]] == [1, 1]
+
+            await until(forgotten, RECOVERY)
+            await one.expect_nothing("presence")
+
+
+async def test_nats_restarted_presence_goes_on(site: Site, room: str) -> None:
+    """The bucket is in memory: it is made anew, and everything told again."""
+    async with site.as_user(0) as one, site.as_user(1, "bob") as bob:
+        assert await watching(one, room) == [ALICE]
+        site.nats.kill()
+        site.nats.start()
+        site.wait_listening("$KV.GATEWAY_PRESENCE.", len(site.web))
+
+        async def subscribed() -> bool:
+            await bob.send("subscribe", topic=room)
+            await bob.ask("ping", "pong", timeout=10)
+            return any(frame["type"] == "subscribed" for frame in bob.frames)
+
+        await until(subscribed, RECOVERY)
+        await users_told(one, room, [BOB], [])
 
 
 @pytest.mark.parametrize("how", [ManageProcess.kill, ManageProcess.pause])

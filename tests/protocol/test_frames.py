@@ -31,8 +31,10 @@ ACCEPTED: list[tuple[dict[str, Any], dict[str, Any], frames.AnyClientFrame]] = [
     ),
     (
         {"type": "subscribe", "topic": "user.7.n"},
-        {"since": 0, "epoch": "e", "qos": 1, "durable": "phone-1"},
-        frames.Subscribe(topic="user.7.n", since=0, epoch="e", qos=1, durable="phone-1"),
+        {"since": 0, "epoch": "e", "qos": 1, "durable": "phone-1", "presence": True},
+        frames.Subscribe(
+            topic="user.7.n", since=0, epoch="e", qos=1, durable="phone-1", presence=True
+        ),
     ),
     (
         {"type": "unsubscribe", "topic": "user.7.n"},
@@ -154,7 +156,7 @@ def test_parse_frame_missing_field_is_bad(least: dict[str, Any], field: str) -> 
     ids=str,
 )
 def test_parse_frame_mistyped_field_is_bad(least: dict[str, Any], field: str) -> None:
-    for wrong in (["x"], True, {"x": "y"}):
+    for wrong in (["x"], 1 if field == "presence" else True, {"x": "y"}):
         assert refused(json.dumps(least | {field: wrong, "id": "q"})).frame_id == "q"
 
 
@@ -481,6 +483,15 @@ ENCODED: list[tuple[frames.GatewayFrame, dict[str, Any]]] = [
     ),
     (frames.Reply(data=msgspec.Raw(b'{"a":1}')), {"type": "reply", "data": {"a": 1}}),
     (frames.Reply(data=None), {"type": "reply", "data": None}),
+    (
+        frames.PresenceChange(topic="a", joined=[frames.Present("2", None)], left=["3"]),
+        {
+            "type": "presence",
+            "topic": "a",
+            "joined": [{"userId": "2", "info": None}],
+            "left": ["3"],
+        },
+    ),
     (frames.Expiring(expires_at=1.5), {"type": "expiring", "expiresAt": 1.5}),
     (
         frames.Reconnect(after_ms=500, reason="drain"),

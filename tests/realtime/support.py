@@ -17,10 +17,12 @@ from realtime.layers import InProcessChannelLayer
 from realtime.metrics import Metrics
 from realtime.nats_client import Message
 from realtime.patterns import Patterns
+from realtime.presence import Presence
 from realtime.protocol.exceptions import Unavailable
 from realtime.protocol.jetstream import Stored, StreamInfo, StreamState
 from realtime.protocol.messages import LAST_SEQUENCE, SEQUENCE, TIME_STAMP, Event, event_from
 from realtime.protocol.subjects import Subjects, group_for
+from realtime.rosters import Rosters
 from tests.support.strict import strict_json
 
 TOPIC = "room.test"
@@ -313,6 +315,11 @@ def fanout_over(
     stream = cast(History, history)
     patterns = Patterns(broker, stream, Subjects("gateway"), durable_topics=given["durable_topics"])
     return Fanout(layer, stream, bridge, FanoutOptions(**given), Metrics(), patterns=patterns)
+
+
+def nobody_watches() -> Presence:
+    """Return a presence that no topic is watched by, and that tells nobody."""
+    return Presence(cast(Rosters, None), {}, cast(Any, None), grace=0.0)
 
 
 async def turns(count: int = 20) -> None:

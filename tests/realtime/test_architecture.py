@@ -31,8 +31,10 @@ FLOOR_2 = {
     "metrics",
     "patterns",
     "positions",
+    "presence",
     "reauthorization",
     "repair",
+    "rosters",
     "selfcheck",
     "services",
     "snapshot",
@@ -41,6 +43,7 @@ FLOOR_2 = {
     "tools",
     "tops",
     "upstream",
+    "watchers",
 }
 # Children and sockets of this machine, by the standard library alone: they stand beside floor 1.
 STANDALONE = {"embedded", "supervisor"}

@@ -26,7 +26,7 @@ from realtime.protocol.session import Limits
 from realtime.services import ConnectionOptions, Services
 from tests.support.waiting import until
 
-from .support import TOPIC, FakeSocket, World, turns
+from .support import TOPIC, FakeSocket, World, nobody_watches, turns
 
 OTHER = "room.other"
 ALLOW = Rule("allow", "subscribe", "room.>")
@@ -107,7 +107,7 @@ class Client:
             fanout=world.fanout,
             positions=cast(Any, None),
             options=ConnectionOptions(**given),
-            presence=cast(Any, None),
+            presence=nobody_watches(),
             connections=self.connections,
             admission=Admission(world.fanout.metrics, total=0, per_address=0, per_user=0),
             metrics=world.fanout.metrics,

@@ -16,7 +16,6 @@ import { stateLine } from "./state-line.js";
 
 const PAGE = 30; // messages of history at a time
 const PATIENCE = 15_000; // ms until a message counts as not sent
-const PRESENCE = 5_000; // ms between two questions who is here
 const NEAR_TOP = 80; // px from the first message at which earlier ones are asked for
 
 /**
@@ -112,7 +111,7 @@ async function drawPresence() {
     const present = await client.presence(topic);
     byId("present").replaceChildren(...present.map(personOf));
   } catch {
-    // It is asked again in a moment, and the line above says how the connection is.
+    // It is asked again when somebody comes or goes; the line above says how the connection is.
   }
 }
 
@@ -185,5 +184,4 @@ field.addEventListener("keydown", (event) => {
   say();
 });
 document.addEventListener("visibilitychange", drawPresence);
-setInterval(drawPresence, PRESENCE);
-client.subscribe(topic, { onMessage }).then(drawPresence, () => {});
+client.subscribe(topic, { onMessage, onPresence: drawPresence }).then(drawPresence, () => {});

@@ -118,6 +118,15 @@ export interface SubscribeOptions<Data = any> {
   durable?: string;
   ack?: "auto" | "manual";
   onMessage?: (message: Message<Data>) => unknown;
+  /** Is told who comes to the topic and who leaves it; start with `client.presence(topic)`. */
+  onPresence?: (change: PresenceChange) => unknown;
+}
+
+/** Users who came to a topic, and the ids of those who left it. */
+export interface PresenceChange {
+  topic: string;
+  joined: { userId: string; info: Record<string, unknown> | null }[];
+  left: string[];
 }
 
 /** The events of a client, and what each has in `detail`. */
@@ -126,6 +135,7 @@ export interface ClientEvents {
   message: Message;
   gap: { topic: string; fromSeq: number; toSeq: number };
   reset: { topic: string; epoch: string };
+  presence: PresenceChange;
   unsubscribed: { topic: string; reason: string };
   expiring: { expiresAt: number };
   error: GatewayError;

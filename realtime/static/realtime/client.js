@@ -10,7 +10,7 @@
  *
  * Events, each with what it is about in `detail`: `statechange` (a State, see state.js),
  * `message` (a Message), `gap` ({topic, fromSeq, toSeq}: lost for good), `reset` ({topic, epoch}),
- * `unsubscribed` ({topic, reason}), `expiring` ({expiresAt}), `error` (a GatewayError).
+ * `presence` ({topic, joined, left}), `unsubscribed` ({topic, reason}), `expiring` ({expiresAt}), `error` (a GatewayError).
  *
  * @typedef {import("./frames.js").Frame} Frame
  * @typedef {import("./frames.js").Message} Message

@@ -6,6 +6,11 @@
  * @typedef {import("./chain.js").Gap} Gap
  * @typedef {import("./store.js").Position} Position
  *
+ * @typedef {object} PresenceChange
+ * @property {string} topic
+ * @property {{userId: string, info: any}[]} joined
+ * @property {string[]} left user ids
+ *
  * @typedef {object} SubscribeOptions
  * @property {number} [since] last sequence already processed: what the stream holds after it
  *   comes first. Left out: where this user left off in this tab, else at the top
@@ -17,6 +22,7 @@
  *   its promise is fulfilled; after three failures it counts as done, and an `error` event says
  *   so); manual: by `client.ack(message)`
  * @property {(message: Message) => unknown} [onMessage]
+ * @property {(change: PresenceChange) => unknown} [onPresence] is told who comes and goes
  *
  * @typedef {object} Hooks what a subscription needs of its client
  * @property {(frame: Frame) => boolean} send
@@ -91,7 +97,7 @@ export class Subscription {
 
   /** Return the frame that asks for this subscription. */
   frame() {
-    const { qos, durable } = this.options;
+    const { qos, durable, onPresence } = this.options;
     const { epoch } = this.chain;
     const since = this.position;
     return {
@@ -100,6 +106,7 @@ export class Subscription {
       ...(since !== null && { since, ...(epoch !== null && { epoch }) }),
       ...(qos && { qos }),
       ...(durable && { durable }),
+      ...(onPresence && { presence: true }),
     };
   }
 
@@ -140,6 +147,16 @@ export class Subscription {
     this.#deliver(deliver);
     if (this.chain.held.length > 0 && this.#timer === undefined) this.#replay();
     this.#watch();
+  }
+
+  /** @param {PresenceChange} change */
+  present(change) {
+    try {
+      this.options.onPresence?.(change);
+    } catch (error) {
+      this.#failed(error);
+    }
+    this.#hooks.emit("presence", change);
   }
 
   /** @param {Gap} gap */

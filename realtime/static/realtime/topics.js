@@ -152,6 +152,12 @@ export class Topics {
       case "subscribed":
         if (subscription.subscribed(frame)) this.#reset(frame);
         return this.#settle(subscription)?.resolve(frame);
+      case "presence":
+        return subscription.present({
+          topic: frame.topic,
+          joined: frame.joined,
+          left: frame.left,
+        });
       case "gap":
         return subscription.skip({ fromSeq: frame.fromSeq, toSeq: frame.toSeq });
       case "reset":
