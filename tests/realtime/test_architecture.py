@@ -28,6 +28,7 @@ FLOOR_2 = {
     "feed",
     "history",
     "layers",
+    "lifecycle",
     "metrics",
     "positions",
     "reauthorization",
