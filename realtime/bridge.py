@@ -19,7 +19,7 @@ from .nats_client import Message, Subscription
 from .protocol.exceptions import BadTopic
 from .protocol.limits import RateLimit
 from .protocol.messages import Event, ephemeral_event, event_from
-from .protocol.subjects import Subjects, covers, group_for
+from .protocol.subjects import Subjects, covers, group_for, is_local
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Bridge:
         Raises:
             Unavailable: when NATS refuses the subscription.
         """
-        if topic in self._followed:
+        if topic in self._followed or is_local(topic):
             return
         if is_durable(topic, self._durable):
             subscription = self._broker.subscribe(self._subjects.relay_of(topic), self._stored)

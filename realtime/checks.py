@@ -18,13 +18,13 @@ from django.core.management import get_commands
 from .conf import DEFAULTS, settings
 from .protocol.exceptions import BadTopic
 from .protocol.origins import parse_origin
-from .protocol.subjects import covers, is_token, overlaps, parse_pattern, parse_topic
+from .protocol.subjects import STATS, covers, is_token, overlaps, parse_pattern, parse_topic
 
 IN_PROCESS_LAYERS = frozenset(
     {"realtime.layers.InProcessChannelLayer", "channels.layers.InMemoryChannelLayer"}
 )
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-RESERVED = frozenset({"gateway", "_INBOX"})
+RESERVED = frozenset({"gateway", "_INBOX", STATS})
 POSITIVE = (
     "NATS_CONNECT_TIMEOUT",
     "STORE_TIMEOUT",

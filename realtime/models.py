@@ -18,6 +18,7 @@ class Gateway(models.Model):  # type: ignore[misc]
     class Meta:
         managed = False
         default_permissions = ()
+        verbose_name_plural = "live gateway"
         permissions = (
             ("publish_event", "Can publish on every topic and to every user"),
             ("disconnect_user", "Can end a user's sockets and subscriptions"),

@@ -31,6 +31,7 @@ from .protocol.subjects import Subjects
 from .selfcheck import SelfCheck
 from .services import ConnectionOptions, Services
 from .snapshot import Snapshot, resident_bytes, share
+from .watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -201,6 +202,9 @@ class Runtime:
             every=settings.CANARY_SECONDS,
             beat=lambda: share(self.snapshot()),
         )
+        self.watch = Watch(
+            self.broker, self.fanout, self.subjects.watch, self.connections, self.snapshot
+        )
         self.draining = False
         self.started = asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
@@ -216,6 +220,7 @@ class Runtime:
         await _until_done(self.control.start, "control")
         info = await _until_done(self.history.open, "stream")
         self.selfcheck.start()
+        await _until_done(self.watch.start, "watch")
         self.started.set()
         logger.info(
             "serving sockets stream=%s last=%d bridge=%s layer=%s",
@@ -267,6 +272,7 @@ class Runtime:
         if self._starting is not None:
             self._starting.cancel()
         await self.selfcheck.stop()
+        await self.watch.stop()
         await self.fanout.stop()
         await self.positions.flush()
         await self.broker.close()

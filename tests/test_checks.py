@@ -72,6 +72,7 @@ NOT_NUMBERS = [0, -1, "5", None, True, float("nan")]
         ({"OPEN_TOPICS": [""]}, ["realtime.E003"]),
         ({"OPEN_TOPICS": ["*"]}, ["realtime.E003"]),
         ({"OPEN_TOPICS": ["gateway"]}, ["realtime.E003"]),
+        ({"OPEN_TOPICS": ["gateway-stats"]}, ["realtime.E003"]),
         ({"OPEN_TOPICS": ["$SYS"]}, ["realtime.E003"]),
         ({"OPEN_TOPICS": ["_INBOX"]}, ["realtime.E003"]),
         ({"OPEN_TOPICS": ["user", "push"], "PREFIX": "push"}, ["realtime.E003"]),

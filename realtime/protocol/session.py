@@ -28,7 +28,7 @@ from .frames import Connect
 from .limits import Meter, Rates
 from .messages import Identity
 from .rules import Action
-from .subjects import parse_topic
+from .subjects import STATS, is_local, parse_topic
 
 
 class Limits(Struct, frozen=True):
@@ -165,11 +165,11 @@ class Session:
             AclDenied: no rule allows it, or one denies it.
         """
         limits = self._limits
-        parse_topic(
-            topic,
-            limits.request_topics if action == "request" else limits.open_topics,
-            limits.inbound if action == "subscribe" else limits.outbound,
-        )
+        space = limits.request_topics if action == "request" else limits.open_topics
+        channels = limits.inbound if action == "subscribe" else limits.outbound
+        # What processes tell of themselves is not for a setting to open, but for a rule.
+        stats = action == "subscribe" and is_local(topic)
+        parse_topic(topic, {STATS} if stats else space, channels)
         if self.suspended:
             raise Unavailable("What you may do is being checked; try again in a moment.")
         self.identity.rules.require(action, topic)

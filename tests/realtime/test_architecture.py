@@ -40,6 +40,7 @@ FLOOR_2 = {
     "subscriptions",
     "tools",
     "upstream",
+    "watch",
 }
 # Children and sockets of this machine, by the standard library alone: they stand beside floor 1.
 STANDALONE = {"embedded", "supervisor"}
