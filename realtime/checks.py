@@ -15,6 +15,7 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.management import get_commands
 
+from . import tracing
 from .conf import DEFAULTS, settings
 from .protocol.exceptions import BadTopic
 from .protocol.origins import parse_origin
@@ -91,7 +92,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                     f"REALTIME[{name!r}] is {value!r}, not a number {wanted}.", id="realtime.E002"
                 )
             )
-    return found + _check_topics() + _check_origins() + _check_rates()
+    return found + _check_topics() + _check_origins() + _check_rates() + _check_tracing()
 
 
 @register(Tags.compatibility)
@@ -176,6 +177,18 @@ def _check_exposure() -> list[CheckMessage]:
             )
         )
     return found
+
+
+def _check_tracing() -> list[CheckMessage]:
+    if not settings.TRACING or tracing.INSTALLED:
+        return []
+    return [
+        Error(
+            "REALTIME['TRACING'] is on, but opentelemetry-api is not installed.",
+            hint="Install opentelemetry-sdk and an exporter, or leave it off.",
+            id="realtime.E012",
+        )
+    ]
 
 
 def _check_topics() -> list[CheckMessage]:

@@ -35,6 +35,7 @@ class OutboxMessage(models.Model):  # type: ignore[misc]
     message_id = models.CharField(max_length=128, default=new_message_id, editable=False)
     topic = models.CharField(max_length=200, editable=False)
     payload = models.BinaryField()
+    traceparent = models.CharField(max_length=55, default="", db_default="", editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
