@@ -16,11 +16,13 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from realtime.conf import settings
+from realtime.models import Gateway
 from realtime.protocol.exceptions import BadTopic, GatewayError
 
 from .access import AccessAnswer, check_access
 from .forms import CheckAccessForm
 from .kick import kick
+from .live_admin import LiveAdmin
 from .models import AccessRule, ApiToken, AuditEntry
 
 
@@ -42,6 +44,9 @@ class WhoFilter(admin.SimpleListFilter):
             "user": Q(user__isnull=False),
         }.get(self.value() or "")
         return queryset if chosen is None else queryset.filter(chosen)
+
+
+admin.site.register(Gateway, LiveAdmin)
 
 
 @admin.register(AccessRule)

@@ -26,6 +26,7 @@ from realtime.protocol.exceptions import AuthFailed
 from realtime.protocol.messages import AuthReply, AuthRequest
 from realtime.protocol.subjects import USER_ID
 
+from .access import rules_for
 from .conf import settings
 from .models import KEY_PREFIX, AccessRule, ApiToken
 from .tokens import EXPIRED_TOKEN, INVALID_TOKEN, bound_to, verify_jwt
@@ -100,7 +101,7 @@ def _reply(verified: Verified, rules: Iterable[AccessRule]) -> AuthReply:
         success=True,
         user_id=user_id,
         expires_at=verified.expires_at,
-        rules=[rule.as_rule() for rule in rules],
+        rules=rules_for(verified.user, rules),
         subscriptions=[topic.replace(USER_ID, user_id) for topic in settings.AUTO_SUBSCRIBE],
         info={"name": verified.user.get_username()},
     )

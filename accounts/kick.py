@@ -1,12 +1,10 @@
-"""Kick: close all sockets of a user, and write down who did it."""
+"""Kick: close all sockets of a user; who did it is written down (recording.py)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from realtime.commands import disconnect
-
-from .audit import Change, Kind, Record, record
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -19,6 +17,3 @@ def kick(user: User, reason: str = "") -> None:
         Unavailable: when NATS cannot be reached; then nothing is written down either.
     """
     disconnect(user.pk, reason)
-    after = {"reason": reason} if reason else None
-    subject = user.get_username()
-    record([Record(Kind.SOCKETS, subject, user.pk, None, after, Change.DISCONNECTED)])

@@ -10,8 +10,11 @@ from django.contrib.auth.models import Group
 from django.db.models.signals import m2m_changed, post_save, pre_delete, pre_save
 from django.dispatch import receiver
 
-from .audit import Kind, Record, record
+from realtime.commands import disconnected
+
+from .audit import Change, Kind, Record, record
 from .changes import changed
+from .management.users import user_by_id
 from .models import AccessRule, ApiToken
 
 User = get_user_model()
@@ -173,3 +176,13 @@ def _memberships(
         ),
         using,
     )
+
+
+@receiver(disconnected)
+def user_disconnected(user_id: int | str, reason: str, **_: Any) -> None:
+    """Record that a user's sockets were closed, by whichever way it was asked for."""
+    # Another backend's users have no row here, and ids of another form.
+    user = user_by_id(str(user_id))
+    subject = str(user_id) if user is None else user.get_username()
+    after = {"reason": reason} if reason else None
+    record([Record(Kind.SOCKETS, subject, user_id, None, after, Change.DISCONNECTED)])

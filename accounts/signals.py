@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth import SESSION_KEY, get_user_model
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
@@ -24,7 +24,7 @@ from .models import AccessRule, ApiToken
 
 User = get_user_model()
 # What of a user decides over credentials; `last_login`, say, does not.
-CREDENTIALS = frozenset({"is_active", "password"})
+CREDENTIALS = frozenset({"is_active", "password", "is_staff", "is_superuser"})
 MANY = 1000
 """Users named one by one; beyond that everyone is asked about, which the gateways spread."""
 
@@ -59,6 +59,23 @@ def membership_changed(
     elif action == "pre_clear":
         # Afterwards nobody can say who was in the group.
         _rules_changed(_members([instance.pk]) if reverse else [instance.pk])
+
+
+@receiver(m2m_changed, sender=User.user_permissions.through)
+@receiver(m2m_changed, sender=Group.permissions.through)
+def permissions_changed(
+    instance: Any, action: str, reverse: bool, pk_set: set[int] | None, **kwargs: Any
+) -> None:
+    """Tell whose permissions of Django's changed: one of them opens the live page's topics."""
+    if action not in ("post_add", "post_remove", "pre_clear"):
+        return
+    if isinstance(instance, Group):
+        _rules_changed(_members([instance.pk]))
+    elif isinstance(instance, Permission):
+        # From the permission's side the users, or groups, may be anybody.
+        _rules_changed(None)
+    else:
+        _rules_changed([instance.pk])
 
 
 @receiver(post_save, sender=User)

@@ -10,5 +10,9 @@ class RealtimeConfig(AppConfig):
     verbose_name = "Realtime gateway"
 
     def ready(self) -> None:
-        """Register the checks."""
-        from . import checks  # noqa: F401
+        """Register the checks; trace from here on, if that is wanted."""
+        from . import checks, tracing  # noqa: F401
+        from .conf import settings
+
+        if settings.TRACING:
+            tracing.start()

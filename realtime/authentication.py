@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable
 
+from . import tracing
 from .broker import Broker
 from .metrics import Metrics
 from .nats_client import Message
@@ -132,7 +133,10 @@ class Authenticator:
                 task.cancel()
 
     async def _request(self, request: AuthRequest, timeout: float) -> Message:
-        return await self._broker.request(self._subject, encode_message(request), timeout=timeout)
+        with tracing.sending("authenticate", self._subject, None) as headers:
+            return await self._broker.request(
+                self._subject, encode_message(request), timeout=timeout, headers=headers
+            )
 
     def _identity(self, reply: Message) -> Identity:
         answer = parse_auth_reply(reply.data, self._granted)

@@ -9,17 +9,18 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
+from . import tracing
 from .broker import Broker
 from .nats_client import Message, Subscription
 from .protocol.exceptions import BadTopic
 from .protocol.limits import RateLimit
 from .protocol.messages import Event, ephemeral_event, event_from
-from .protocol.subjects import Subjects, covers, group_for
+from .protocol.subjects import Subjects, covers, group_for, is_local
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class Bridge:
         Raises:
             Unavailable: when NATS refuses the subscription.
         """
-        if topic in self._followed:
+        if topic in self._followed or is_local(topic):
             return
         if is_durable(topic, self._durable):
             subscription = self._broker.subscribe(self._subjects.relay_of(topic), self._stored)
@@ -131,7 +132,7 @@ class Bridge:
         except (KeyError, ValueError):
             logger.warning("not from the stream, dropped subject=%s", message.subject)
             return
-        await self._send(event)
+        await self._send(event, message.headers)
 
     async def _ephemeral(self, message: Message) -> None:
         topic = message.subject
@@ -144,11 +145,14 @@ class Bridge:
                 message.headers,
                 message_id=f"{self._origin}-{self.relayed}",
                 timestamp=int(time.time() * 1000),
-            )
+            ),
+            message.headers,
         )
 
-    async def _send(self, event: Event) -> None:
+    async def _send(self, event: Event, headers: Mapping[str, str]) -> None:
         self.relayed += 1
+        if tracing.tracer is not None:
+            event = tracing.carrying(event, headers)
         packed = event if self._as_is else _pack(event)
         try:
             await self._layer.group_send(

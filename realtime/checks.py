@@ -15,16 +15,17 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.management import get_commands
 
+from . import tracing
 from .conf import DEFAULTS, settings
 from .protocol.exceptions import BadTopic
 from .protocol.origins import parse_origin
-from .protocol.subjects import covers, is_token, overlaps, parse_pattern, parse_topic
+from .protocol.subjects import STATS, covers, is_token, overlaps, parse_pattern, parse_topic
 
 IN_PROCESS_LAYERS = frozenset(
     {"realtime.layers.InProcessChannelLayer", "channels.layers.InMemoryChannelLayer"}
 )
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-RESERVED = frozenset({"gateway", "_INBOX"})
+RESERVED = frozenset({"gateway", "_INBOX", STATS})
 POSITIVE = (
     "NATS_CONNECT_TIMEOUT",
     "STORE_TIMEOUT",
@@ -94,7 +95,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                     f"REALTIME[{name!r}] is {value!r}, not a number {wanted}.", id="realtime.E002"
                 )
             )
-    return found + _check_topics() + _check_origins() + _check_rates()
+    return found + _check_topics() + _check_origins() + _check_rates() + _check_tracing()
 
 
 @register(Tags.compatibility)
@@ -179,6 +180,18 @@ def _check_exposure() -> list[CheckMessage]:
             )
         )
     return found
+
+
+def _check_tracing() -> list[CheckMessage]:
+    if not settings.TRACING or tracing.INSTALLED:
+        return []
+    return [
+        Error(
+            "REALTIME['TRACING'] is on, but opentelemetry-api is not installed.",
+            hint="Install opentelemetry-sdk and an exporter, or leave it off.",
+            id="realtime.E012",
+        )
+    ]
 
 
 def _check_topics() -> list[CheckMessage]:

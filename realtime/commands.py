@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from django.dispatch import Signal
 from msgspec import Struct
 
 from . import link
@@ -15,6 +16,9 @@ from .broker import Broker
 from .conf import settings
 from .protocol.messages import ControlAcl, ControlUser, encode_message
 from .protocol.subjects import Subjects
+
+disconnected = Signal()
+"""Sent when every gateway was told to close a user's sockets, with `user_id` and `reason`."""
 
 
 def disconnect(user_id: int | str, reason: str = "") -> None:
@@ -25,6 +29,7 @@ def disconnect(user_id: int | str, reason: str = "") -> None:
     """
     subject, data = _user(user_id, ControlUser("disconnect", reason=reason or None))
     link.run(lambda broker: broker.publish(subject, data))
+    disconnected.send(sender=disconnect, user_id=user_id, reason=reason)
 
 
 def unsubscribe(user_id: int | str, topic: str) -> None:

@@ -81,6 +81,7 @@ DEFAULTS: dict[str, Any] = {
     # Observation
     "METRICS_TOKEN": "",
     "CANARY_SECONDS": 10.0,
+    "TRACING": False,
     # REST API
     "API_TIMEOUT": 5.0,
     "API_MAX_BODY_BYTES": 1024**2,
@@ -157,6 +158,7 @@ class Settings:
     USER_BYTE_BURST: int
     METRICS_TOKEN: str
     CANARY_SECONDS: float
+    TRACING: bool
     API_TIMEOUT: float
     API_MAX_BODY_BYTES: int
     API_MAX_DELIVERIES: int

@@ -16,6 +16,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from . import lifecycle
 from .delivery import Socket
 from .protocol import frames
 from .protocol.exceptions import (
@@ -52,12 +53,17 @@ running: set[asyncio.Task[None]] = set()
 
 
 class Peer(Struct, frozen=True):
-    """What the upgrade request told about the other side."""
+    """What the upgrade request told about the other side.
+
+    Attributes:
+        transport: by which way it comes.
+    """
 
     ip: str
     user_agent: str | None
     origin: str | None
     session_key: str | None
+    transport: str = "websocket"
 
 
 class Connection:
@@ -66,13 +72,16 @@ class Connection:
     Args:
         socket: where frames are written; must outlive the connection.
         peer: who is there, as far as the upgrade request told.
+
+    Attributes:
+        began: loop time at which it was opened.
     """
 
     def __init__(self, services: Services, socket: Socket, peer: Peer) -> None:
         self._services = services
         self._options = services.options
         self._socket = socket
-        self._peer = peer
+        self.peer = peer
         self._loop = asyncio.get_running_loop()
         self.session = Session(self._options.limits, now=self._loop.time())
         self._subscriptions = Subscriptions(services, self.session, socket, self._send)
@@ -81,6 +90,8 @@ class Connection:
         self._reauthorization = Reauthorization(self, self._spawn)
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self.id = uuid.uuid4().hex[:12]
+        self.began = self._loop.time()
+        lifecycle.opened(self.id, peer.ip, peer.transport)
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(
             self._options.auth_deadline, self._too_late
         )
@@ -130,10 +141,18 @@ class Connection:
         """Answer a binary frame."""
         self._fail(BadFrame("Frames are text: send JSON in a text frame."), None)
 
-    def close(self) -> None:
-        """Let go of everything: the socket is gone."""
+    def close(self, code: int | None = None) -> None:
+        """Let go of everything: the socket is gone.
+
+        Args:
+            code: with which the other side closed it, as far as that is known.
+        """
         if not self.closed.done():
             self.closed.set_result(None)
+            code, reason = self._socket.ending or (code, None)
+            ending = code, None if reason is None else self._loggable(reason)
+            seconds = self._loop.time() - self.began
+            lifecycle.closed(self.id, self.user_id, self.peer.ip, ending, seconds)
         self._cancel_timer()
         self._reauthorization.close()
         # What was to be published still is: its tasks end by themselves, within a timeout.
@@ -144,7 +163,12 @@ class Connection:
             mine.discard(self)
             if not mine:
                 self._services.connections.pop(user_id, None)
-            logger.info("closed session=%s user=%s", self.id, user_id)
+
+    def refuse(self, code: str, reason: str, user_id: str | None = None) -> None:
+        """Log that the connection may not be; who refuses it also ends it."""
+        user_id = user_id or self.user_id
+        reason = self._loggable(reason)
+        lifecycle.refused(self.peer.ip, code, reason, session=self.id, user=user_id)
 
     def drain(self, after_ms: int) -> None:
         """Ask the client to come back later, because this process ends."""
@@ -226,15 +250,21 @@ class Connection:
                 await self._refresh(frame)
 
     async def _connect(self, frame: frames.Connect) -> None:
-        if frame.token is None and self._peer.session_key is None:
-            raise AuthFailed("Send a token with 'connect', or log in on this site first.")
         self._token = frame.token
-        identity = await self._authenticate_now()
+        try:
+            if frame.token is None and self.peer.session_key is None:
+                raise AuthFailed("Send a token with 'connect', or log in on this site first.")
+            identity = await self._authenticate_now()
+        except GatewayError as exc:
+            self.refuse(exc.code, exc.message)
+            raise
         if self.closed.done():
             return
         mine = self._services.connections.get(identity.user_id, set())
         if not self._services.admission.room_for(len(mine)):
-            self._socket.close(CloseCode.TOO_MANY_CONNECTIONS, "too many connections of this user")
+            reason = "too many connections of this user"
+            self.refuse(CloseCode.TOO_MANY_CONNECTIONS.name, reason, identity.user_id)
+            self._socket.close(CloseCode.TOO_MANY_CONNECTIONS, reason)
             return
         sibling = next(iter(mine), None)
         self.session.share_meter(sibling and sibling.session, now=self._loop.time())
@@ -242,7 +272,7 @@ class Connection:
         self.session.authenticate(identity)
         self._services.connections.setdefault(identity.user_id, set()).add(self)
         self._expire_at(identity.expires_at)
-        logger.info("opened session=%s user=%s ip=%s", self.id, identity.user_id, self._peer.ip)
+        lifecycle.authenticated(self.id, identity.user_id, self.peer.ip)
         granted = await self._subscriptions.join_granted()
         self._send(self._ready(frame.id, [feed.topic for feed in granted]))
         try:
@@ -273,7 +303,7 @@ class Connection:
         return _unexpired(await self._services.authenticator.authenticate(self._question()))
 
     def _question(self) -> AuthRequest:
-        peer = self._peer
+        peer = self.peer
         return AuthRequest(
             token=self._token,
             session_key=None if self._token is not None else peer.session_key,
@@ -281,6 +311,9 @@ class Connection:
             ip=peer.ip,
             user_agent=peer.user_agent,
         )
+
+    def _loggable(self, reason: str) -> str:
+        return lifecycle.without_credential(reason, self._question())
 
     def _ready(self, frame_id: str | int | None, subscriptions: list[str]) -> frames.Ready:
         identity, epoch = self.session.identity, self._services.fanout.epoch

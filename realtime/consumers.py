@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -18,14 +17,13 @@ from typing import Any
 from channels.consumer import AsyncConsumer
 from django.conf import settings as django_settings
 
+from . import lifecycle
 from .conf import settings
 from .connection import Connection, Peer
 from .protocol.exceptions import CloseCode
 from .protocol.origins import origin_allowed
 from .runtime import Runtime, get_runtime
 from .sockets import SendSocket
-
-logger = logging.getLogger(__name__)
 
 WRITER = "gateway.writer"
 """The key in `scope["extensions"]` under which our server offers its direct writer."""
@@ -55,6 +53,7 @@ class GatewayConsumer(AsyncConsumer):  # type: ignore[misc]
         )
         await until_started(runtime)
         connection = Connection(runtime.services, socket, peer)
+        code: int | None = None
         try:
             if runtime.draining:
                 connection.drain(0)
@@ -64,8 +63,9 @@ class GatewayConsumer(AsyncConsumer):  # type: ignore[misc]
                     connection.refuse_binary()
                 else:
                     await connection.receive(text)
+            code = message.get("code")
         finally:
-            connection.close()
+            connection.close(code)
             socket.stop()
 
 
@@ -88,11 +88,14 @@ def header_of(scope: Mapping[str, Any], name: bytes) -> str | None:
     return None
 
 
-def peer_of(scope: Mapping[str, Any], *, proven: bool = False) -> Peer | None:
+def peer_of(
+    scope: Mapping[str, Any], *, proven: bool = False, transport: str = "websocket"
+) -> Peer | None:
     """Return who opens the socket; None when a cookie comes from a page that may not use it.
 
     Args:
         proven: it is known otherwise that the page is one of this site.
+        transport: by which way it comes.
     """
     headers: dict[bytes, list[str]] = {}
     for name, value in scope["headers"]:
@@ -106,16 +109,17 @@ def peer_of(scope: Mapping[str, Any], *, proven: bool = False) -> Peer | None:
         secure=_is_secure(scope, headers),
         allowed=settings.ALLOWED_ORIGINS,
     )
-    if session_key is not None and not allowed:
-        logger.warning("cookie refused from origin=%r", origin)
-        return None
     client = scope.get("client") or ("", 0)
+    if session_key is not None and not allowed:
+        lifecycle.refused(client[0], "ORIGIN", f"a cookie from a page of {origin!r}")
+        return None
     agents = headers.get(b"user-agent", [])
     return Peer(
         ip=client[0],
         user_agent=agents[0][:256] if agents else None,
         origin=origin,
         session_key=session_key,
+        transport=transport,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import struct
 import time
 from typing import Any
@@ -14,8 +13,6 @@ from daphne.ws_protocol import WebSocketProtocol
 
 from .conf import settings
 from .protocol.exceptions import CloseCode
-
-logger = logging.getLogger(__name__)
 
 MAX_FRAGMENTS = 4096
 """Fragments of one message; they could be empty, so bytes do not bound them."""
@@ -132,7 +129,6 @@ class GatewayProtocol(WebSocketProtocol):  # type: ignore[misc]
             return
         now = time.monotonic()
         if now - self.heard > settings.HEARTBEAT_TIMEOUT:
-            logger.info("heartbeat lost client=%s", self.client_addr)
             self.writer.close(CloseCode.HEARTBEAT_LOST, "no answer to pings")
         elif now - self.pinged >= settings.HEARTBEAT:
             self.pinged = now

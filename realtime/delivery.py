@@ -33,7 +33,13 @@ EMPTY_TRIES = 5
 
 
 class Socket(Protocol):
-    """What a subscription writes to. Nothing here blocks or raises."""
+    """What a subscription writes to. Nothing here blocks or raises.
+
+    Attributes:
+        ending: close code and reason, once this side ends it.
+    """
+
+    ending: tuple[int, str] | None
 
     def write(self, frames: bytes, texts: Sequence[bytes]) -> None:
         """Write JSON texts, given framed as well."""

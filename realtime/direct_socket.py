@@ -33,6 +33,9 @@ class DirectSocket:
     Args:
         metrics: counts what is closed.
         max_buffer: bytes that may wait before the reader counts as too slow.
+
+    Attributes:
+        ending: close code and reason, once this side ends it.
     """
 
     __slots__ = (
@@ -44,6 +47,7 @@ class DirectSocket:
         "_protocol",
         "_send",
         "_transport",
+        "ending",
     )
 
     def __init__(self, protocol: WebSocketProtocol, metrics: Metrics, max_buffer: int) -> None:
@@ -52,6 +56,7 @@ class DirectSocket:
         self._transport = protocol.transport
         self._max_buffer = max_buffer
         self._closing = False
+        self.ending: tuple[int, str] | None = None
         self._paused = False
         self._drained: asyncio.Future[None] | None = None
         # A TLS transport encrypts on its way, so there only its own write will do.
@@ -92,6 +97,7 @@ class DirectSocket:
         """Start the closing handshake."""
         if not self._closing:
             self._closing = True
+            self.ending = (int(code), reason)
             self._metrics.closes[str(int(code))] += 1
             self._wake()
             self._protocol.sendClose(code=int(code), reason=_short(reason))

@@ -34,7 +34,7 @@ class EventSocket:
         max_buffer: bytes that may wait before the reader counts as too slow.
 
     Attributes:
-        ending: close code and reason, once it is to end.
+        ending: close code and reason, once this side ends it.
         errors: code and message of the `error` frames written so far.
         stuck: whether the reader was too slow.
     """
@@ -49,6 +49,7 @@ class EventSocket:
         self._paused = False
         self._moved = asyncio.Event()
         self.ending: tuple[int, str] | None = None
+        self._gone = False
         self.errors: list[tuple[str, str]] = []
         self.stuck = False
 
@@ -59,7 +60,7 @@ class EventSocket:
 
     def write_text(self, text: bytes) -> None:
         """Queue one text; over the bound the stream ends, and resumes by its last id."""
-        if self.ending is not None:
+        if self._over:
             return
         head = head_of(text)
         if head.type == "error":
@@ -79,7 +80,7 @@ class EventSocket:
 
     def close(self, code: int, reason: str) -> None:
         """End the stream once what waits is written."""
-        if self.ending is None:
+        if not self._over:
             self.ending = (int(code), reason)
             self._metrics.closes[str(int(code))] += 1
             self._queue(encode_close(int(code), reason))
@@ -91,13 +92,13 @@ class EventSocket:
 
     async def drained(self) -> bool:
         """Return when little waits to be written; False when the stream ends."""
-        while self.congested and self.ending is None:
+        while self.congested and not self._over:
             await self._wait()
-        return self.ending is None
+        return not self._over
 
     def stop(self) -> None:
         """Write nothing more: the client is gone."""
-        self.ending = self.ending or (CloseCode.GOING_AWAY, "")
+        self._gone = True
         self._moved.set()
 
     def pauseProducing(self) -> None:  # noqa: N802
@@ -123,7 +124,7 @@ class EventSocket:
             heartbeat: seconds between comments.
         """
         try:
-            while self._waiting or self.ending is None:
+            while self._waiting or not self._over:
                 if self._paused and not self.stuck:
                     async with asyncio.timeout(PATIENCE):
                         await self._wait()
@@ -139,6 +140,10 @@ class EventSocket:
         except TimeoutError:
             self.stuck = True
             logger.info("event stream ended: its reader took nothing for %.0f s", PATIENCE)
+
+    @property
+    def _over(self) -> bool:
+        return self._gone or self.ending is not None
 
     async def _wait_or_beat(self, heartbeat: float) -> None:
         try:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from . import tracing
 from .delivery import Delivery
 from .history import PAGE_EVENTS, History, Page
 from .metrics import Metrics
@@ -62,6 +63,8 @@ class Shared:
             now = time.time()
             for event in events:
                 metrics.latency.observe(max(now - event.timestamp / 1000, 0.0), sockets)
+        if tracing.tracer is not None and sockets:
+            tracing.delivered(events, sockets)
 
     def _flush(self) -> None:
         feeds, self._flushing = self._flushing, []

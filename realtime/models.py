@@ -18,6 +18,7 @@ class Gateway(models.Model):  # type: ignore[misc]
     class Meta:
         managed = False
         default_permissions = ()
+        verbose_name_plural = "live gateway"
         permissions = (
             ("publish_event", "Can publish on every topic and to every user"),
             ("disconnect_user", "Can end a user's sockets and subscriptions"),
@@ -34,6 +35,7 @@ class OutboxMessage(models.Model):  # type: ignore[misc]
     message_id = models.CharField(max_length=128, default=new_message_id, editable=False)
     topic = models.CharField(max_length=200, editable=False)
     payload = models.BinaryField()
+    traceparent = models.CharField(max_length=55, default="", db_default="", editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 
+from . import tracing
 from .broker import Broker
 from .conf import settings
 from .models import OutboxMessage, new_message_id
@@ -30,8 +31,8 @@ MAX_WAIT = 5.0
 MAX_HELD = 500
 """Topics left out of a read because they wait."""
 
-Row = tuple[int, str, str, bytes]
-"""Primary key, message id, topic, payload."""
+Row = tuple[int, str, str, bytes, str]
+"""Primary key, message id, topic, payload, trace context."""
 
 
 def enqueue(topic: str, payload: bytes, message_id: str | None) -> str:
@@ -41,7 +42,9 @@ def enqueue(topic: str, payload: bytes, message_id: str | None) -> str:
         The `messageId` it will be published with.
     """
     message_id = message_id or new_message_id()
-    OutboxMessage.objects.create(message_id=message_id, topic=topic, payload=payload)
+    OutboxMessage.objects.create(
+        message_id=message_id, topic=topic, payload=payload, traceparent=tracing.current()
+    )
     return message_id
 
 
@@ -105,9 +108,10 @@ class OutboxRelay:
     async def _relay_topic(self, rows: Iterable[Row]) -> tuple[list[int], GatewayError | None]:
         """Publish rows of one topic in order; return those confirmed, and what stopped it."""
         confirmed: list[int] = []
-        for key, message_id, topic, payload in rows:
+        for key, message_id, topic, payload, traceparent in rows:
             try:
-                await send(self._broker, topic, payload, message_id)
+                with tracing.continuing(traceparent):
+                    await send(self._broker, topic, payload, message_id)
             except GatewayError as exc:
                 return confirmed, exc
             confirmed.append(key)
@@ -117,8 +121,8 @@ class OutboxRelay:
 def _read(held: list[str]) -> list[Row]:
     close_old_connections()
     waiting = OutboxMessage.objects.exclude(topic__in=held)
-    rows = waiting.values_list("pk", "message_id", "topic", "payload")[:BATCH]
-    return [(pk, message_id, topic, bytes(payload)) for pk, message_id, topic, payload in rows]
+    rows = waiting.values_list("pk", "message_id", "topic", "payload", "traceparent")[:BATCH]
+    return [(pk, name, topic, bytes(payload), trace) for pk, name, topic, payload, trace in rows]
 
 
 def _delete(keys: list[int]) -> None:

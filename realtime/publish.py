@@ -14,7 +14,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 from msgspec import Struct
 
-from . import link
+from . import link, tracing
 from .bridge import is_durable
 from .broker import Broker
 from .conf import settings
@@ -171,8 +171,9 @@ async def send_with(
     Raises:
         Unavailable: when there is no confirmation.
     """
-    if is_durable(topic, settings.DURABLE_TOPICS):
-        return await broker.store(topic, payload, headers=headers, timeout=settings.STORE_TIMEOUT)
-    await broker.publish(topic, payload, headers=headers)
-    await broker.flush()
-    return Stored(0)
+    with tracing.sending("publish", topic, headers) as sent:
+        if is_durable(topic, settings.DURABLE_TOPICS):
+            return await broker.store(topic, payload, headers=sent, timeout=settings.STORE_TIMEOUT)
+        await broker.publish(topic, payload, headers=sent)
+        await broker.flush()
+        return Stored(0)

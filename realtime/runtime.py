@@ -32,6 +32,7 @@ from .rosters import Rosters
 from .selfcheck import SelfCheck
 from .services import Services
 from .snapshot import Snapshot, resident_bytes, share
+from .watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -194,6 +195,9 @@ class Runtime:
             every=settings.CANARY_SECONDS,
             beat=lambda: share(self.snapshot()),
         )
+        self.watch = Watch(
+            self.broker, self.fanout, self.subjects.watch, self.connections, self.snapshot
+        )
         self.draining = False
         self.started = asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
@@ -211,6 +215,7 @@ class Runtime:
         await _until_done(self.presence.start, "presence")
         info = await _until_done(self.history.open, "stream")
         self.selfcheck.start()
+        await _until_done(self.watch.start, "watch")
         self.started.set()
         logger.info(
             "serving sockets stream=%s last=%d bridge=%s layer=%s",
@@ -263,6 +268,7 @@ class Runtime:
             self._starting.cancel()
         await self.selfcheck.stop()
         await self.presence.stop()
+        await self.watch.stop()
         await self.fanout.stop()
         await self.positions.flush()
         await self.broker.close()

@@ -33,6 +33,7 @@ class CanarySocket:
     """A delivery's socket that notes when it was written to."""
 
     congested = False
+    ending: tuple[int, str] | None = None
 
     def __init__(self) -> None:
         self.arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()

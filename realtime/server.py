@@ -22,6 +22,7 @@ from typing import Any
 from daphne.server import Server
 from twisted.internet import defer, reactor
 
+from . import lifecycle
 from .conf import settings
 from .consumers import WRITER
 from .daphne_protocol import GatewayProtocol, InboundQueue
@@ -97,6 +98,7 @@ class GatewayServer(Server):  # type: ignore[misc]
         refused = runtime.admission.enter(address)
         if refused is not None:
             protocol.refused = REFUSALS[refused]
+            lifecycle.refused(address, str(REFUSALS[refused][0]), REFUSALS[refused][1])
             return queue
         protocol.address = address
         protocol.writer = DirectSocket(protocol, runtime.metrics, settings.MAX_BUFFER)

@@ -20,6 +20,9 @@ class SendSocket:
     Args:
         metrics: counts what is closed.
         max_buffer: bytes that may wait before the reader counts as too slow.
+
+    Attributes:
+        ending: close code and reason, once this side ends it.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class SendSocket:
         self._waiting: deque[tuple[int, dict[str, Any]]] = deque()
         self._bytes = 0
         self._closing = False
+        self.ending: tuple[int, str] | None = None
         self._written = asyncio.Condition()
         self._wake = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -59,6 +63,7 @@ class SendSocket:
         """Close once what waits is written."""
         if not self._closing:
             self._closing = True
+            self.ending = (int(code), reason)
             self._metrics.closes[str(int(code))] += 1
             message = {"type": "websocket.close", "code": int(code), "reason": reason[:120]}
             self._waiting.append((0, message))

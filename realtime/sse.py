@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 import msgspec
 from channels.consumer import AsyncConsumer
 
+from . import lifecycle
 from .conf import settings
 from .connection import Connection, Peer
 from .consumers import header_of, peer_of, until_started
@@ -88,19 +89,32 @@ class EventStreamConsumer(AsyncConsumer):  # type: ignore[misc]
     async def _serve(self, scope: Scope, receive: Receive, send: Send, cors: Headers) -> None:
         if scope["method"] != "GET":
             raise Refused(405, "BAD_FRAME", "Streams are asked for with GET.")
-        peer = peer_of(scope, proven=_same_site(scope))
+        peer = peer_of(scope, proven=_same_site(scope), transport="sse")
         if peer is None:
             raise Refused(403, "AUTH_FAILED", "This page may not use your login here.")
         runtime = get_runtime()
-        if runtime.draining:
-            raise Refused(503, "UNAVAILABLE", "This process ends: come back in a moment.")
-        if (limit := runtime.admission.enter(peer.ip)) is not None:
-            status = 503 if limit == "total" else 429
-            raise Refused(status, "TOO_MANY_CONNECTIONS", "Too many connections are open.")
+        _admit(runtime, peer)
         try:
             await _stream(Exchange(scope, receive, send, cors), runtime, peer)
         finally:
             runtime.admission.leave(peer.ip)
+
+
+def _admit(runtime: Runtime, peer: Peer) -> None:
+    """Count a stream.
+
+    Raises:
+        Refused: when it is one too many, or this process ends.
+    """
+    refused = None
+    if runtime.draining:
+        refused = Refused(503, "UNAVAILABLE", "This process ends: come back in a moment.")
+    elif (limit := runtime.admission.enter(peer.ip)) is not None:
+        status = 503 if limit == "total" else 429
+        refused = Refused(status, "TOO_MANY_CONNECTIONS", "Too many connections are open.")
+    if refused is not None:
+        lifecycle.refused(peer.ip, refused.body["code"], refused.body["message"])
+        raise refused
 
 
 _PREFLIGHT: Headers = [
@@ -123,6 +137,12 @@ async def _stream(exchange: Exchange, runtime: Runtime, peer: Peer) -> None:
         if request is not None:
             request.registerProducer(socket, True)
         await _until_either(socket.pump(send, settings.HEARTBEAT), _gone(receive))
+    except Refused as exc:
+        if socket.ending is None:
+            # Who it is was known by then, so nobody has told of the refusal yet.
+            connection.refuse(exc.body["code"], exc.body["message"])
+            socket.ending = (exc.status, exc.body["code"])
+        raise
     finally:
         connection.close()
         socket.stop()

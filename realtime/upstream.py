@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from . import tracing
 from .history import HISTORY_BYTES, newest
 from .protocol import frames
 from .protocol.exceptions import GatewayError
@@ -100,12 +101,13 @@ class Upstream:
             MESSAGE_ID: frame.message_id,
             USER: user_id,
         }
-        if not self._services.fanout.durable(frame.topic):
-            await broker.publish(frame.topic, payload, headers=headers)
-            return frames.PublishAck(id=frame.id, message_id=frame.message_id, status="ok")
-        stored = await broker.store(
-            frame.topic, payload, headers=headers, timeout=self._services.options.store_timeout
-        )
+        with tracing.sending("publish", frame.topic, headers) as sent:
+            if not self._services.fanout.durable(frame.topic):
+                await broker.publish(frame.topic, payload, headers=sent)
+                return frames.PublishAck(id=frame.id, message_id=frame.message_id, status="ok")
+            stored = await broker.store(
+                frame.topic, payload, headers=sent, timeout=self._services.options.store_timeout
+            )
         return frames.PublishAck(
             id=frame.id,
             message_id=frame.message_id,
@@ -116,12 +118,14 @@ class Upstream:
     async def _ask(self, frame: frames.Request) -> None:
         answer: GatewayFrame
         try:
-            reply = await self._services.broker.request(
-                frame.topic,
-                bytes(frame.payload),
-                timeout=frame.timeout or self._services.options.request_timeout,
-                headers={USER: self._session.identity.user_id},
-            )
+            asker = {USER: self._session.identity.user_id}
+            with tracing.sending("request", frame.topic, asker) as headers:
+                reply = await self._services.broker.request(
+                    frame.topic,
+                    bytes(frame.payload),
+                    timeout=frame.timeout or self._services.options.request_timeout,
+                    headers=headers,
+                )
             answer = frames.Reply(id=frame.id, data=payload_data(reply.data))
         except GatewayError as exc:
             exc.topic = frame.topic

@@ -72,6 +72,7 @@ NOT_NUMBERS = [0, -1, "5", None, True, float("nan")]
         ({"OPEN_TOPICS": [""]}, ["realtime.E003"]),
         ({"OPEN_TOPICS": ["*"]}, ["realtime.E003"]),
         ({"OPEN_TOPICS": ["gateway"]}, ["realtime.E003"]),
+        ({"OPEN_TOPICS": ["gateway-stats"]}, ["realtime.E003"]),
         ({"OPEN_TOPICS": ["$SYS"]}, ["realtime.E003"]),
         ({"OPEN_TOPICS": ["_INBOX"]}, ["realtime.E003"]),
         ({"OPEN_TOPICS": ["user", "push"], "PREFIX": "push"}, ["realtime.E003"]),
@@ -245,3 +246,12 @@ def test_check_channels_written_as_one_text_are_refused(settings: Settings) -> N
 
 def test_check_channels_that_can_be_are_fine(settings: Settings) -> None:
     assert ids(settings, INBOUND=["IN", "news.sport"], OUTBOUND=["OUT", "room"]) == []
+
+
+def test_checks_of_tracing_find_that_its_package_is_missing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ids(settings, TRACING=True) == []
+    monkeypatch.setattr("realtime.tracing.INSTALLED", False)
+    assert ids(settings, TRACING=True) == ["realtime.E012"]
+    assert ids(settings, TRACING=False) == []

@@ -1,4 +1,4 @@
-"""Users as commands name them."""
+"""Users as people name them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,29 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 
+def user_by_id(user_id: str) -> User | None:
+    """Return the user of that id, None when there is none."""
+    model = get_user_model()
+    try:
+        return model._default_manager.filter(pk=model._meta.pk.to_python(user_id)).first()
+    except ValidationError:
+        return None
+
+
+def find_user(name_or_id: str) -> User | None:
+    """Return the user of that username, or else of that id; None when there is none."""
+    model = get_user_model()
+    user = model._default_manager.filter(**{model.USERNAME_FIELD: name_or_id}).first()
+    return user or user_by_id(name_or_id)
+
+
 def any_user(name_or_id: str) -> User:
     """Return the user of that username, or else of that id.
 
     Raises:
         CommandError: when there is none.
     """
-    model = get_user_model()
-    users = model._default_manager
-    user = users.filter(**{model.USERNAME_FIELD: name_or_id}).first()
-    if user is None:
-        try:
-            user = users.filter(pk=model._meta.pk.to_python(name_or_id)).first()
-        except ValidationError:
-            user = None
+    user = find_user(name_or_id)
     if user is None:
         raise CommandError(f"There is no user with the username or id {name_or_id!r}.")
     return user

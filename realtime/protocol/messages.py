@@ -125,6 +125,7 @@ class Event(Struct, frozen=True, array_like=True, gc=False):
         previous: the sequence before it on the same topic (or pattern, see `matched`).
         timestamp: when the stream stored it, Unix ms.
         text: the whole `message` frame as JSON.
+        trace: W3C's `traceparent` of whoever published it, where tracing is on.
     """
 
     topic: str
@@ -133,6 +134,7 @@ class Event(Struct, frozen=True, array_like=True, gc=False):
     message_id: str
     timestamp: int
     text: bytes
+    trace: str = ""
 
 
 _decode_auth_reply = msgspec.json.Decoder(AuthReply).decode

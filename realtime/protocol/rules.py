@@ -9,7 +9,14 @@ from typing import Literal
 import msgspec
 
 from .exceptions import AclDenied
-from .subjects import USER_ID, covers_tokens, is_pattern, overlap_tokens, parse_pattern
+from .subjects import (
+    USER_ID,
+    covers_tokens,
+    is_local,
+    is_pattern,
+    overlap_tokens,
+    parse_pattern,
+)
 
 Effect = Literal["allow", "deny"]
 Action = Literal["subscribe", "publish", "request"]
@@ -61,13 +68,21 @@ class RuleSet:
     def decide(self, action: Action, topic: str) -> Decision:
         """Return the decision on `topic`, which may be a pattern, and the rule behind it.
 
-        A deny that touches any part of a pattern denies it; an allow must cover all of it.
+        A deny that touches any part of a pattern denies it; an allow must cover all of it. What
+        the processes tell of themselves is opened by no wildcard in the first place.
         """
         wanted = topic.split(".")
         denying = next(self._matching(action, "deny", overlap_tokens, wanted), None)
         if denying is not None:
             return Decision(False, denying)
-        allowing = next(self._matching(action, "allow", covers_tokens, wanted), None)
+        allowing = next(
+            (
+                rule
+                for rule in self._matching(action, "allow", covers_tokens, wanted)
+                if is_local(rule.topic) or not is_local(topic)
+            ),
+            None,
+        )
         return Decision(allowing is not None, allowing)
 
     def require(self, action: Action, topic: str) -> None:

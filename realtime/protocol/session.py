@@ -28,7 +28,7 @@ from .frames import Connect
 from .limits import Meter, Rates
 from .messages import Identity
 from .rules import Action
-from .subjects import is_pattern, parse_subscription, parse_topic
+from .subjects import STATS, is_local, is_pattern, parse_subscription, parse_topic
 
 
 class Limits(Struct, frozen=True):
@@ -167,11 +167,11 @@ class Session:
             AclDenied: no rule allows it, or one denies it.
         """
         limits = self._limits
-        parse_topic(
-            topic,
-            limits.request_topics if action == "request" else limits.open_topics,
-            limits.inbound if action == "subscribe" else limits.outbound,
-        )
+        space = limits.request_topics if action == "request" else limits.open_topics
+        channels = limits.inbound if action == "subscribe" else limits.outbound
+        # What processes tell of themselves is not for a setting to open, but for a rule.
+        stats = action == "subscribe" and is_local(topic)
+        parse_topic(topic, {STATS} if stats else space, channels)
         self._require(action, topic)
 
     def check_subscription(self, topic: str) -> None:
@@ -182,8 +182,11 @@ class Session:
             Unavailable: what the session may is being asked.
             AclDenied: no rule allows all of it, or one denies a part.
         """
-        parse_subscription(topic, self._limits.open_topics, self._limits.inbound)
-        self._require("subscribe", topic)
+        if is_pattern(topic):
+            parse_subscription(topic, self._limits.open_topics, self._limits.inbound)
+            self._require("subscribe", topic)
+        else:
+            self.check_topic("subscribe", topic)
 
     def check_room(self, topic: str) -> None:
         """Return when one more topic, or one more pattern, may be held.

@@ -18,6 +18,11 @@ _PATTERN_TOKEN = re.compile(r"(?:[A-Za-z0-9_-]|\{user_id\})+|\*", re.ASCII)
 USER_ID = "{user_id}"
 """Stands for the session's own user id in a pattern."""
 
+STATS = "gateway-stats"
+"""Leading token of the topics on which staff see what the processes hold (watch.py).
+
+They come from no subject of NATS: each web process pushes them to its own sockets."""
+
 # A Channels group name is shorter than this (channels.layers.BaseChannelLayer).
 _MAX_GROUP = 100
 
@@ -87,6 +92,11 @@ def parse_subscription(
             topic=text,
         )
     return text
+
+
+def is_local(topic: str) -> bool:
+    """Say whether events of `topic` come from the web process itself, and never from NATS."""
+    return topic.partition(".")[0] == STATS
 
 
 def parse_pattern(text: str) -> str:
@@ -175,6 +185,7 @@ class Subjects:
         self.control_acl = f"{prefix}.control.acl"
         self.presence = f"{prefix}.control.presence"
         self.stats = f"{prefix}.control.stats"
+        self.watch = f"{prefix}.control.watch"
 
     def relay_of(self, topic: str) -> str:
         """Return the subject on which the stream republishes `topic` (or a pattern)."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.db import transaction
@@ -151,6 +151,11 @@ def changed_only(thing: Any, **values: Any) -> None:
     thing.save(update_fields=list(values))
 
 
+def view_stats() -> Permission:
+    """Return the permission that opens the live page."""
+    return Permission.objects.get(codename="view_stats")
+
+
 # What is changed, and what the gateways are told then.
 CHANGES: dict[str, tuple[Change, Callable[[World], list[Told]]]] = {
     "rule of a user created": (
@@ -212,6 +217,22 @@ CHANGES: dict[str, tuple[Change, Callable[[World], list[Told]]]] = {
     "password changed": (
         lambda w: (w.ann.set_password("wonder land"), w.ann.save()),
         lambda w: [w.reauthorize(w.ann)],
+    ),
+    "user becomes staff, that field only": (
+        lambda w: changed_only(w.ann, is_staff=True),
+        lambda w: [w.reauthorize(w.ann)],
+    ),
+    "permission given to a user": (
+        lambda w: w.ann.user_permissions.add(view_stats()),
+        lambda w: [w.acl(w.ann)],
+    ),
+    "permission given to a group": (
+        lambda w: w.team.permissions.add(view_stats()),
+        lambda w: [w.acl(w.ann)],
+    ),
+    "users given to a permission": (
+        lambda w: view_stats().user_set.add(w.ann),
+        lambda w: [EVERYONE],
     ),
     "logged out": (lambda w: w.browser.logout(), lambda w: [w.reauthorize(w.ann)]),
     "API token disabled": (

@@ -411,6 +411,7 @@ async def test_post_of_a_process_that_ends_without_nats_holds_it_up_briefly(away
     ],
     ids=["disconnect", "unsubscribe", "reauthorize", "rules of some", "rules of all"],
 )
+@pytest.mark.django_db(transaction=True)  # disconnecting is written down, in the thread
 async def test_command_publishes_its_control_message(
     nats: NatsServer, command: Callable[[], None], subject: str, data: bytes
 ) -> None:

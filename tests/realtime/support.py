@@ -105,6 +105,7 @@ class FakeSocket:
         self.wire = b""
         self.writes = 0
         self.closed: tuple[int, str] | None = None
+        self.ending: tuple[int, str] | None = None
         self.writable = asyncio.Event()
         self.writable.set()
 
@@ -118,7 +119,7 @@ class FakeSocket:
 
     def close(self, code: int, reason: str) -> None:
         if self.closed is None:
-            self.closed = (code, reason)
+            self.closed = self.ending = (code, reason)
         self.writable.set()
 
     @property

@@ -28,6 +28,7 @@ FLOOR_2 = {
     "feed",
     "history",
     "layers",
+    "lifecycle",
     "metrics",
     "patterns",
     "positions",
@@ -44,9 +45,11 @@ FLOOR_2 = {
     "tops",
     "upstream",
     "watchers",
+    "watch",
 }
-# Children and sockets of this machine, by the standard library alone: they stand beside floor 1.
-STANDALONE = {"embedded", "supervisor"}
+# Children and sockets of this machine, by the standard library alone, and traces: they stand
+# beside floor 1.
+STANDALONE = {"embedded", "supervisor", "tracing"}
 # The other side of the wire, for any Python program: it uses floor 0, and no floor uses it.
 CLIENT = {"client"}
 GLUE = 3

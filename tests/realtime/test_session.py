@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from typing import cast
 
 import pytest
@@ -209,6 +210,38 @@ def test_check_topic_malformed_or_closed_is_bad_even_where_a_rule_allows(topic: 
     session.authenticate(identity(Rule("allow", "subscribe", ">")))
     with pytest.raises(BadTopic):
         session.check_topic("subscribe", topic)
+
+
+STATS = Rule("allow", "subscribe", "gateway-stats.>")
+
+
+@pytest.mark.parametrize(
+    ("rules", "allowed"),
+    [
+        ([STATS], True),
+        ([Rule("allow", "subscribe", "gateway-stats.newest")], True),
+        ([Rule("allow", "subscribe", ">")], False),
+        ([Rule("allow", "subscribe", "*.newest")], False),
+        ([STATS, Rule("deny", "subscribe", ">")], False),
+        ([Rule("allow", "publish", "gateway-stats.>")], False),
+    ],
+)
+def test_check_topic_of_the_processes_needs_a_rule_that_names_it(
+    rules: list[Rule], allowed: bool
+) -> None:
+    session = Session(LIMITS, now=0)
+    session.authenticate(identity(*rules))
+    with contextlib.nullcontext() if allowed else pytest.raises(AclDenied):
+        session.check_topic("subscribe", "gateway-stats.newest")
+
+
+@pytest.mark.parametrize("action", ["publish", "request"])
+def test_check_topic_of_the_processes_is_for_nothing_but_subscribing(action: Action) -> None:
+    session = Session(LIMITS, now=0)
+    session.authenticate(identity(Rule("allow", action, "gateway-stats.>")))
+    with pytest.raises(BadTopic) as caught:
+        session.check_topic(action, "gateway-stats.newest")
+    assert "gateway-stats" not in caught.value.message
 
 
 def test_check_topic_before_connect_needs_it() -> None:
