@@ -1,0 +1,113 @@
+"""Pictures of every page; with SCREENSHOTS=1 they become those of the documentation.
+
+Each page is opened light and dark, at a desktop's and a phone's width, with something on it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from .conftest import Live
+
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+RENEW = bool(os.environ.get("SCREENSHOTS"))
+SIZES = {"desktop": (960, 640), "phone": (375, 740)}
+CONTRAST = """() => {
+    const channels = (text) => text.match(/[\\d.]+/g).map(Number);
+    const light = (text) => {
+        const [red, green, blue] = channels(text).map((value) => value / 255)
+            .map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+    };
+    const { backgroundColor, color } = getComputedStyle(document.body);
+    const [one, other] = [light(backgroundColor), light(color)];
+    return (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+}"""
+"""Contrast of text and background (WCAG 2.2, 1.4.3)."""
+
+
+def notifications(live: Live, page: Page) -> None:
+    """Show three notifications, one of them read."""
+    live.notify("alice", "Your order 1041 is on its way")
+    live.log_in(page, "alice")
+    page.get_by_role("button", name="Mark all as read").click()
+    live.notify("alice", "Bob commented on “Release plan”")
+    live.notify("alice", "The export you asked for is ready")
+    expect(page.get_by_role("article").first).to_contain_text("The export")
+
+
+def playground(live: Live, page: Page) -> None:
+    """Show a conversation with the gateway."""
+    live.log_in(page, "alice")
+    page.goto(f"{live.url()}/playground/")
+    page.get_by_role("button", name="Connect", exact=True).click()
+    expect(page.locator("#play-state")).to_contain_text("Open")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#play-state")).to_contain_text("Connected as user")
+    for example in ("subscribe", "publish"):
+        page.get_by_label("Example").select_option(example)
+        page.get_by_role("button", name="Send").click()
+    expect(page.locator(".entry").filter(has_text='"type":"message"')).to_have_count(1)
+
+
+def chat(live: Live, page: Page) -> None:
+    """Show a few lines of chat."""
+    live.log_in(page, "alice")
+    page.goto(f"{live.url()}/chat/team/")
+    expect(page.locator("#state")).to_contain_text("Connected")
+    for text in ("Deploying now: your sockets come back by themselves.", "Done. Nothing was lost."):
+        page.locator("#text").fill(text)
+        page.locator("#text").press("Enter")
+        expect(page.locator("#messages .line").filter(has_text=text).last).to_contain_text("sent")
+
+
+def prices(live: Live, page: Page) -> None:
+    """Show prices that move."""
+    live.log_in(page, "alice")
+    page.goto(f"{live.url()}/prices/")
+    # Until the chart has a line to show: a move, then so many more.
+    moves = r"(L.*){30}" if RENEW else r"(L.*){3}"
+    expect(page.locator("#chart-line")).to_have_attribute("d", re.compile(moves), timeout=60_000)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", list(SIZES))
+@pytest.mark.parametrize("show", [notifications, playground, chat, prices])
+def test_page_looks_as_it_should(
+    live: Live,
+    browser: Browser,
+    tmp_path: Path,
+    show: Callable[[Live, Page], None],
+    size: str,
+    scheme: str,
+):
+    width, height = SIZES[size]
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        device_scale_factor=2,
+        color_scheme=scheme,
+        reduced_motion="reduce",
+        locale="en-GB",
+    )
+    try:
+        page = context.new_page()
+        show(live, page)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate(CONTRAST) >= 7
+        name = f"{show.__name__}-{size}-{scheme}.png"
+        shot = (IMAGES if RENEW and wanted(size, scheme) else tmp_path) / name
+        page.screenshot(path=shot)
+        assert shot.stat().st_size > 10_000
+    finally:
+        context.close()
+
+
+def wanted(size: str, scheme: str) -> bool:
+    """Say whether the documentation shows a page this way."""
+    return (size, scheme) in {("desktop", "light"), ("desktop", "dark"), ("phone", "dark")}
