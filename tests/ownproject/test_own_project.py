@@ -111,6 +111,15 @@ def test_view_of_theirs_notifies_a_page_of_theirs(project: OwnProject, page: Pag
     expect(items).to_have_text(["Tea is on its way"])  # from the stream, by the template tag
     project.run("manage.py", "notify", ann, '{"title": "Live"}')
     expect(items).to_have_text(["Live", "Tea is on its way"])
+    page.goto(f"{project.url}/bell/")
+    badge = page.locator(".rt-bell-badge")
+    expect(badge).to_have_text("2")
+    page.locator(".rt-bell-button").click()
+    page.get_by_role("button", name="Mark all as read").click()
+    expect(badge).to_be_hidden()
+    page.reload()
+    expect(page.locator(".rt-bell")).to_be_visible()
+    expect(badge).to_be_hidden()
 
 
 def test_stranger_is_not_let_in_and_error_pages_are_theirs(project: OwnProject, page: Page) -> None:

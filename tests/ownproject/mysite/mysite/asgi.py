@@ -8,6 +8,6 @@ from django.core.asgi import get_asgi_application
 
 http = ASGIStaticFilesHandler(get_asgi_application())
 
-from realtime.routing import websocket
+from realtime.routing import websocket, with_event_streams
 
-application = ProtocolTypeRouter({"http": http, "websocket": websocket})
+application = ProtocolTypeRouter({"http": with_event_streams(http), "websocket": websocket})
