@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import apps
@@ -24,6 +25,7 @@ from .protocol.subjects import STATS, covers, is_token, overlaps, parse_pattern,
 IN_PROCESS_LAYERS = frozenset(
     {"realtime.layers.InProcessChannelLayer", "channels.layers.InMemoryChannelLayer"}
 )
+SOCKETIO_TRANSPORTS = frozenset({"polling", "websocket"})
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 RESERVED = frozenset({"gateway", "_INBOX", STATS})
 POSITIVE = (
@@ -95,7 +97,8 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                     f"REALTIME[{name!r}] is {value!r}, not a number {wanted}.", id="realtime.E002"
                 )
             )
-    return found + _check_topics() + _check_origins() + _check_rates() + _check_tracing()
+    found += _check_topics() + _check_origins() + _check_rates()
+    return found + _check_socketio() + _check_tracing()
 
 
 @register(Tags.compatibility)
@@ -290,3 +293,24 @@ def _check_rates() -> list[CheckMessage]:
         )
         for one in wrong
     ]
+
+
+def _check_socketio() -> list[CheckMessage]:
+    wrong = sorted({str(one) for one in _listed(settings.SOCKETIO)} - SOCKETIO_TRANSPORTS)
+    if wrong:
+        return [
+            Error(
+                f"REALTIME['SOCKETIO'] has {wrong[0]!r}, which is no transport of Socket.IO.",
+                hint="List 'websocket', or 'websocket' and 'polling'; nothing turns it off.",
+                id="realtime.E010",
+            )
+        ]
+    if settings.SOCKETIO and find_spec("socketio") is None:
+        return [
+            Error(
+                "REALTIME['SOCKETIO'] is on, but python-socketio is not installed.",
+                hint="Install what requirements.txt lists.",
+                id="realtime.E011",
+            )
+        ]
+    return []

@@ -87,6 +87,8 @@ DEFAULTS: dict[str, Any] = {
     "API_MAX_BODY_BYTES": 1024**2,
     "API_MAX_DELIVERIES": 500,
     "API_RATES": {"read": "600/min", "write": "300/min", "token": "10/min"},
+    # Socket.IO
+    "SOCKETIO": [],
     # Process
     "FORWARDED_HEADER": "",
     "DRAIN_SECONDS": 3.0,
@@ -163,6 +165,7 @@ class Settings:
     API_MAX_BODY_BYTES: int
     API_MAX_DELIVERIES: int
     API_RATES: dict[str, str | None]
+    SOCKETIO: list[str]
     FORWARDED_HEADER: str
     DRAIN_SECONDS: float
     EVENT_LOOP: Literal["uvloop", "asyncio"]

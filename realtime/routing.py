@@ -1,4 +1,4 @@
-"""Routes of WebSockets and event streams: two lines in a project's own `asgi.py`."""
+"""Routes of WebSockets, event streams and Socket.IO: two lines in a project's own `asgi.py`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from channels.routing import URLRouter
-from django.urls import path, re_path
+from django.urls import URLPattern, path, re_path
 
+from .conf import settings
 from .consumers import GatewayConsumer
 from .sse import EventStreamConsumer
 
@@ -22,12 +23,23 @@ async def refuse(
     await send({"type": "websocket.close"})
 
 
-websocket_urlpatterns = [path("ws/", GatewayConsumer.as_asgi())]
+def _socketio_urlpatterns() -> list[URLPattern]:
+    if not settings.SOCKETIO:
+        return []
+    # What is off is not loaded, and need not be installed.
+    from .socketio_endpoint import SocketIoConsumer
+
+    return [path("socket.io/", SocketIoConsumer.as_asgi())]
+
+
+socketio_urlpatterns = _socketio_urlpatterns()
+websocket_urlpatterns = [path("ws/", GatewayConsumer.as_asgi()), *socketio_urlpatterns]
 
 websocket = URLRouter([*websocket_urlpatterns, re_path("", refuse)])
 """The gateway for a project that has no other WebSocket routes."""
 
 
 def with_event_streams(http: Callable[..., Awaitable[None]]) -> URLRouter:
-    """Return an application for HTTP: event streams at /sse/, everything else as before."""
-    return URLRouter([path("sse/", EventStreamConsumer.as_asgi()), re_path("", http)])
+    """Return an application for HTTP: what is ours at its addresses, everything else as before."""
+    ours = [path("sse/", EventStreamConsumer.as_asgi()), *socketio_urlpatterns]
+    return URLRouter([*ours, re_path("", http)])

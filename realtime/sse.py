@@ -76,20 +76,20 @@ class EventStreamConsumer(AsyncConsumer):  # type: ignore[misc]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the stream."""
-        cors = _cors(scope)
+        cors = cors_headers(scope)
         if scope["method"] == "OPTIONS":
-            await _respond(send, 204, [*cors, *_PREFLIGHT])
+            await respond(send, 204, [*cors, *_PREFLIGHT])
             return
         try:
             await self._serve(scope, receive, send, cors)
         except Refused as exc:
             body = msgspec.json.encode(exc.body)
-            await _respond(send, exc.status, [*cors, (b"content-type", b"application/json")], body)
+            await respond(send, exc.status, [*cors, (b"content-type", b"application/json")], body)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, cors: Headers) -> None:
         if scope["method"] != "GET":
             raise Refused(405, "BAD_FRAME", "Streams are asked for with GET.")
-        peer = peer_of(scope, proven=_same_site(scope), transport="sse")
+        peer = peer_of(scope, proven=same_site(scope), transport="sse")
         if peer is None:
             raise Refused(403, "AUTH_FAILED", "This page may not use your login here.")
         runtime = get_runtime()
@@ -209,7 +209,7 @@ def _token_of(scope: Scope) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
-def _same_site(scope: Scope) -> bool:
+def same_site(scope: Scope) -> bool:
     """Say whether a request without an Origin comes from a page of this site.
 
     Browsers send none with a GET to their own site. Sec-Fetch-Site says so on https and
@@ -221,7 +221,8 @@ def _same_site(scope: Scope) -> bool:
     return site == "same-origin" or (site is None and header_of(scope, PROOF) is not None)
 
 
-def _cors(scope: Scope) -> Headers:
+def cors_headers(scope: Scope) -> Headers:
+    """Return the headers with which pages of allowed origins may read the answer."""
     origin = header_of(scope, b"origin")
     vary = [(b"vary", b"origin")]
     if origin is None or not origin_allowed(
@@ -246,7 +247,8 @@ def _start(cors: Headers) -> dict[str, Any]:
     return {"type": "http.response.start", "status": 200, "headers": headers}
 
 
-async def _respond(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
+async def respond(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
+    """Answer a request at once."""
     length = [(b"content-length", str(len(body)).encode())]
     start = {"type": "http.response.start", "status": status, "headers": headers + length}
     await send(start)

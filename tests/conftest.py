@@ -25,10 +25,10 @@ if settings.DATA_DIR != _DATA_DIR:
     settings.DATABASES["default"]["NAME"] = _DATA_DIR / "db.sqlite3"
     settings.DATA_DIR = _DATA_DIR
 
-from realtime.embedded import NatsServer  # noqa: E402
-
 from .support.gateways import Cluster, Gateway, make_template  # noqa: E402
 from .support.redis import RedisServer  # noqa: E402
+
+pytest_plugins = ["realtime.testing"]
 
 # A busy machine is no bug: an example may take longer than hypothesis's 200 ms.
 hypothesis.settings.register_profile("suite", deadline=None)
@@ -67,20 +67,6 @@ def data_dir(tmp_path: Path) -> Path:
     directory = tmp_path / "data"
     directory.mkdir()
     return directory
-
-
-@pytest.fixture
-def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
-    """Run a nats-server for one test.
-
-    Sharing one would save 20 ms a test and cost the isolation: streams of the same subjects
-    cannot live side by side.
-    """
-    # Killed processes lose nothing without fsync, and this halves the time of a publish.
-    server = NatsServer(tmp_path / "nats", sync_interval="2m")
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

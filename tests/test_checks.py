@@ -255,3 +255,14 @@ def test_checks_of_tracing_find_that_its_package_is_missing(
     monkeypatch.setattr("realtime.tracing.INSTALLED", False)
     assert ids(settings, TRACING=True) == ["realtime.E012"]
     assert ids(settings, TRACING=False) == []
+
+
+@pytest.mark.parametrize("transports", [["carrier-pigeon"], ["websocket", 5], "websocket"])
+def test_socketio_with_a_transport_that_is_none_is_an_error(settings, transports):
+    assert ids(settings, SOCKETIO=transports) == ["realtime.E010"]
+
+
+def test_socketio_without_its_package_is_an_error(settings, monkeypatch):
+    assert ids(settings, SOCKETIO=["polling", "websocket"]) == []
+    monkeypatch.setattr("realtime.checks.find_spec", lambda name: None)
+    assert ids(settings, SOCKETIO=["websocket"]) == ["realtime.E011"]

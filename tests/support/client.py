@@ -1,45 +1,33 @@
-"""A client of the gateway for tests, and the raw connection beneath it."""
+"""The client of tests, with what only this project's own tests want to say and see."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
-import json
 import socket
-import uuid
-from collections import deque
 from collections.abc import Mapping
-from typing import Any, NoReturn, Self
+from typing import Any
 from urllib.parse import urlsplit
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from realtime.testing.client import Frame, RealtimeClient
 
 from .recorder import Recorder
 from .strict import strict_json
 
-Frame = dict[str, Any]
-_MISSING = object()
 
+class TestClient(RealtimeClient):
+    """A client that speaks the protocol, or anything else that a test wants said.
 
-class TestClient:
-    """A WebSocket client that speaks the protocol, or anything else that a test wants said.
-
-    Used as `async with TestClient(url, token=...) as client`, it connects, authenticates and
-    waits for `ready`. With `connect=False` it sends nothing by itself; with `read=False` it
-    does not read either (`recv` reads one frame, `stop_reading` leaves the socket full).
+    With `connect=False` it sends nothing by itself; with `read=False` it does not read either
+    (`recv` reads one frame, `stop_reading` leaves the socket full).
 
     Args:
         url: `ws://HOST:PORT/ws/`.
-        token: the credential; None leaves it out, so that the cookie in `headers` counts.
         connect: send `connect` and wait for `ready`.
         connect_fields: more fields of that frame, such as sessionId and lastSeqPerTopic.
-        headers: of the upgrade request.
-        origin: of the upgrade request.
         recorder: where messages are recorded; one may serve a client's successive connections.
         read: read frames as they come.
         receive_buffer: SO_RCVBUF in bytes.
+        options: those of RealtimeClient.
     """
 
     __test__ = False  # no test class, whatever its name says
@@ -48,93 +36,44 @@ class TestClient:
         self,
         url: str,
         *,
-        token: str | None = None,
         connect: bool = True,
         connect_fields: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        origin: str | None = None,
         recorder: Recorder | None = None,
         read: bool = True,
         receive_buffer: int | None = None,
-        timeout: float = 10.0,
+        **options: Any,
     ) -> None:
-        self.url = url
+        super().__init__(url, **options)
         self.recorder = recorder or Recorder()
-        self.ready: Frame = {}
-        self.frames: list[Frame] = []  # all but messages, as they came
-        self._token = token
         self._connect = connect
         self._connect_fields = dict(connect_fields or {})
-        self._headers = dict(headers or {})
-        self._origin = origin
         self._read = read
         self._receive_buffer = receive_buffer
-        self._timeout = timeout
-        self._ids = itertools.count(1)
-        self._inbox: dict[str, deque[Frame]] = {}
-        self._news = asyncio.Event()
-        self._reader: asyncio.Task[None] | None = None
-        self._broken: Exception | None = None
-        self._ws: ClientConnection | None = None
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        try:
-            if self._connect:
-                fields = dict(self._connect_fields)
-                if self._token is not None:
-                    fields["token"] = self._token
-                await self.send("connect", **fields)
-                if self._read:
-                    self.ready = await self.expect("ready", timeout=self._timeout)
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.close()
 
     # The connection.
 
-    @property
-    def ws(self) -> ClientConnection:
-        """Return the connection of the websockets library."""
-        if self._ws is None:
-            raise AssertionError("the client is not connected")
-        return self._ws
-
-    async def open(self) -> None:
+    async def open(self, **options: Any) -> None:
         """Make the WebSocket connection, without a frame."""
-        raw: socket.socket | None = None
         if self._receive_buffer is not None:
             parts = urlsplit(self.url)
-            raw = socket.socket()
+            options["sock"] = raw = socket.socket()
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
             raw.setblocking(False)
             await asyncio.get_running_loop().sock_connect(raw, (parts.hostname, parts.port))
-        self._ws = await connect(
-            self.url,
-            sock=raw,
-            origin=self._origin,  # type: ignore[arg-type]
-            additional_headers=self._headers,
-            compression=None,
-            max_size=None,
-            ping_interval=None,
-            close_timeout=2,
-            open_timeout=self._timeout,
-            proxy=None,
-        )
-        if self._read:
-            self._reader = asyncio.create_task(self._read_frames())
+        await super().open(**options)
+        if not self._read:
+            await self._end_reader()
 
-    async def close(self, code: int = 1000) -> None:
-        """Close the connection properly; does nothing when it is closed."""
-        if self._ws is not None:
-            await self._ws.close(code)
-        if self._reader is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reader
+    async def authenticate(self, **fields: Any) -> None:
+        """Send `connect` where that is wanted, and wait for `ready` where frames are read."""
+        fields = {**self._connect_fields, **fields}
+        if not self._connect:
+            return
+        if self._read:
+            await super().authenticate(**fields)
+            return
+        token = {} if self._token is None else {"token": self._token}
+        await self.send("connect", **fields, **token)
 
     def abort(self) -> None:
         """Cut the connection without a close frame."""
@@ -142,31 +81,14 @@ class TestClient:
 
     async def stop_reading(self) -> None:
         """Read nothing more, not even from the socket: what comes fills its buffers."""
+        await self._end_reader()
+        self.ws.transport.pause_reading()
+
+    async def _end_reader(self) -> None:
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
             self._reader = None
-        self.ws.transport.pause_reading()
-
-    @property
-    def close_code(self) -> int | None:
-        """Return the close code, 1006 when there was no close frame, None while open."""
-        return self.ws.close_code
-
-    async def closed(self, timeout: float = 5.0) -> int:
-        """Return the close code once the connection is closed.
-
-        Raises:
-            AssertionError: when it is not within `timeout` seconds.
-        """
-        try:
-            await asyncio.wait_for(self.ws.wait_closed(), timeout)
-        except TimeoutError:
-            self._fail(f"the connection was not closed within {timeout:g} s")
-        if self._reader is not None:
-            await asyncio.gather(self._reader, return_exceptions=True)
-        assert self.close_code is not None
-        return self.close_code
 
     async def expect_close(self, code: int, timeout: float = 5.0) -> None:
         """Wait for the close and require its code."""
@@ -175,10 +97,6 @@ class TestClient:
             self._fail(f"closed with {found}, not {code}")
 
     # Frames out.
-
-    async def send(self, type: str, **fields: Any) -> None:
-        """Send one frame with just these fields."""
-        await self.send_text(json.dumps({"type": type, **fields}))
 
     async def send_text(self, text: str | bytes) -> None:
         """Send a text frame as it is; bytes need not be UTF-8."""
@@ -192,29 +110,6 @@ class TestClient:
         """Write bytes to the TCP connection, past the WebSocket protocol."""
         self.ws.transport.write(data)
 
-    async def ask(self, type: str, reply: str, *, timeout: float = 5.0, **fields: Any) -> Frame:
-        """Send a frame with an id and return its reply of type `reply`.
-
-        Raises:
-            AssertionError: when an `error` answers it, or nothing in time.
-        """
-        fields.setdefault("id", next(self._ids))
-        await self.send(type, **fields)
-        return await self.expect(reply, timeout=timeout, id=fields["id"])
-
-    async def subscribe(self, topic: str, **fields: Any) -> Frame:
-        """Subscribe and return `subscribed`; `fields` are since, epoch, qos, durable."""
-        return await self.ask("subscribe", "subscribed", topic=topic, **fields)
-
-    async def unsubscribe(self, topic: str) -> Frame:
-        """Unsubscribe and return `unsubscribed`."""
-        return await self.ask("unsubscribe", "unsubscribed", topic=topic)
-
-    async def publish(self, topic: str, payload: Any, *, message_id: str | None = None) -> Frame:
-        """Publish and return `ack`."""
-        message_id = message_id or uuid.uuid4().hex
-        return await self.ask("publish", "ack", topic=topic, messageId=message_id, payload=payload)
-
     async def error(self, type: str, **fields: Any) -> Frame:
         """Send a frame with an id and return the `error` that answers it."""
         return await self.ask(type, "error", **fields)
@@ -226,74 +121,12 @@ class TestClient:
         assert self._reader is None, "the client reads by itself: use expect, or read=False"
         return await asyncio.wait_for(self.ws.recv(), timeout)
 
-    async def expect(self, type: str, *, timeout: float = 5.0, **fields: Any) -> Frame:
-        """Return the first frame of that type and those fields that was not yet taken.
+    def parse(self, text: str | bytes) -> Frame:
+        """Return the frame of a text that came, read as strictly as a browser reads it."""
+        frame: Frame = strict_json(text)
+        return frame
 
-        Args:
-            type: the frame's type; frames of other types stay where they are.
-            timeout: seconds.
-            fields: by their names on the wire, such as `seqNo`.
-
-        Raises:
-            AssertionError: when none came in time, the connection was closed, or an `error`
-                with the expected `id` came instead.
-        """
-        wanted = f"{type} {fields}"
-        try:
-            async with asyncio.timeout(timeout):
-                while True:
-                    news = self._news
-                    if (frame := self._take(type, fields)) is not None:
-                        return frame
-                    if "id" in fields and (error := self._take("error", {"id": fields["id"]})):
-                        self._fail(f"instead of {wanted} came {error}")
-                    if self._reader is None or self._reader.done():
-                        self._fail(f"closed with {self.close_code} while waiting for {wanted}")
-                    await news.wait()
-        except TimeoutError:
-            self._fail(f"no {wanted} within {timeout:g} s")
-
-    async def expect_nothing(self, type: str, *, fence: float = 5.0, **fields: Any) -> None:
-        """Require that no such frame came before the answer to a ping sent now.
-
-        It holds for what the gateway had sent or would answer before the ping, so publish and
-        wait for the effect elsewhere first.
-
-        Args:
-            fence: seconds to wait for the pong.
-        """
-        await self.ask("ping", "pong", timeout=fence)
-        if (frame := self._take(type, fields)) is not None:
-            self._fail(f"came unexpectedly: {frame}")
-
-    def _take(self, type: str, fields: Mapping[str, Any]) -> Frame | None:
-        inbox = self._inbox.get(type, ())
-        for index, frame in enumerate(inbox):
-            if all(frame.get(name, _MISSING) == value for name, value in fields.items()):
-                del self._inbox[type][index]
-                return frame
-        return None
-
-    async def _read_frames(self) -> None:
-        try:
-            async for text in self.ws:
-                frame = strict_json(text)
-                self.recorder.record(frame)
-                if frame["type"] != "message":
-                    self.frames.append(frame)
-                self._inbox.setdefault(frame["type"], deque()).append(frame)
-                self._tell()
-        except ConnectionClosed:
-            pass
-        except Exception as exc:  # what is no frame fails the next expect
-            self._broken = exc
-        finally:
-            asyncio.get_running_loop().call_soon(self._tell)  # when this task is done
-
-    def _tell(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
-
-    def _fail(self, reason: str) -> NoReturn:
-        seen = "".join(f"\n  {frame}" for frame in self.frames[-10:])
-        raise AssertionError(f"{reason}; the last frames:{seen or ' none'}") from self._broken
+    def received(self, frame: Frame) -> None:
+        """Take in a frame that came."""
+        self.recorder.record(frame)
+        super().received(frame)

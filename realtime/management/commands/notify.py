@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError
 
 from realtime.protocol.exceptions import GatewayError
@@ -30,8 +32,10 @@ class Command(BaseCommand):
         users = get_user_model()._default_manager
         name = options["user"]
         user = users.filter(**{get_user_model().USERNAME_FIELD: name}).first()
-        if user is None and name.isdecimal():
-            user = users.filter(pk=int(name)).first()
+        if user is None:
+            # Ids are whatever the project's users have: numbers, UUIDs.
+            with contextlib.suppress(ValidationError, ValueError):
+                user = users.filter(pk=name).first()
         if user is None:
             raise CommandError(f"There is no user {name!r}: give a username or an id.")
         try:
