@@ -19,7 +19,7 @@ from nats.js.api import StreamConfig
 from realtime import embedded
 from realtime.embedded import EmbeddedError, NatsServer, find_binary, free_port
 
-from .support.processes import PROJECT
+from .support.processes import PROJECT, freeze
 from .support.waiting import wait_until
 
 
@@ -82,7 +82,7 @@ def test_stop_running_frees_the_port(server: NatsServer) -> None:
 def test_stop_frozen_kills_after_the_timeout(server: NatsServer) -> None:
     server.start()
     assert server.pid is not None
-    os.kill(server.pid, signal.SIGSTOP)
+    freeze(server.pid)
     server.stop(timeout=0.1)
     assert not server.is_alive()
 

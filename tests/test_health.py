@@ -21,7 +21,7 @@ from realtime.nats_client import Message
 
 from .support.client import TestClient
 from .support.ports import free_port
-from .support.processes import ManageProcess
+from .support.processes import ManageProcess, freeze
 from .support.waiting import until, wait_until
 
 READY = {
@@ -134,7 +134,7 @@ def test_ready_no_auth_worker_is_503_until_one_answers(make_web: Callable[[], We
 
 def test_ready_nats_frozen_is_503_in_time(web: Web) -> None:
     assert web.nats.pid is not None
-    os.kill(web.nats.pid, signal.SIGSTOP)
+    freeze(web.nats.pid)
     begun = time.monotonic()
     frozen = web.ask("/readyz")
     assert time.monotonic() - begun < 3

@@ -23,6 +23,7 @@ from realtime.embedded import NatsServer
 from realtime.outbox import OutboxMessage
 from tests.support.backend import close_link
 from tests.support.ports import free_port
+from tests.support.processes import freeze
 
 from .conftest import Site
 from .support import PROBLEM, event
@@ -114,7 +115,7 @@ def test_nats_that_says_nothing_is_given_up(client, settings, black_hole, method
 def test_nats_that_freezes_is_given_up(client, settings, nats_server, method, path, body):
     use(settings, NATS_URL=nats_server.url, API_TIMEOUT=0.2, AUTH_TIMEOUT=60.0, STORE_TIMEOUT=60.0)
     link.run(lambda broker: broker.flush())
-    os.kill(nats_server.pid, signal.SIGSTOP)
+    freeze(nats_server.pid)
     try:
         response = send(client, method, path, body)
     finally:

@@ -373,8 +373,8 @@ async def test_post_of_a_process_that_ends_without_nats_holds_it_up_briefly(away
     )
     env = {"NATS_URL": away, "DATA_DIR": os.environ["DATA_DIR"]}
     out = await asyncio.to_thread(lambda: manage("shell", "-v", "0", "-c", script, env=env))
-    # time.monotonic is the machine's, the same in every process.
-    assert time.monotonic() - float(out) < link.FINISH_SECONDS + SLACK + 1
+    # Not for as long as NATS is away; time.monotonic is the same in every process.
+    assert time.monotonic() - float(out) < link.FINISH_SECONDS + 30
 
 
 # What commands publish.

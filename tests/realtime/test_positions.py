@@ -20,6 +20,7 @@ from realtime.embedded import NatsServer
 from realtime.fanout import Fanout
 from realtime.positions import Position, Positions
 from realtime.protocol.exceptions import Unavailable
+from tests.support.processes import freeze
 from tests.support.waiting import until
 
 from .support import stream_api
@@ -347,7 +348,7 @@ async def test_flush_nats_frozen_gives_up_in_time(broker: Broker, nats_server: N
     positions = make(broker, timeout=0.3)
     await write(positions, 1)
     assert nats_server.pid is not None
-    os.kill(nats_server.pid, signal.SIGSTOP)
+    freeze(nats_server.pid)
     begun = time.monotonic()
     await write(positions, 5)
     assert time.monotonic() - begun < 1.3

@@ -28,6 +28,14 @@ PROJECT = Path(__file__).resolve().parents[2]
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
+def freeze(pid: int) -> None:
+    """Freeze a process (SIGSTOP) and return when it stands still, on the other core too."""
+    os.kill(pid, signal.SIGSTOP)
+    # The state follows the name, which is in parentheses (proc(5)).
+    stat = Path(f"/proc/{pid}/stat")
+    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] in "TZ", what="the freeze")
+
+
 class ChildProcess:
     """A program that a test starts, signals and ends; its output goes to a file.
 
@@ -95,7 +103,8 @@ class ChildProcess:
 
     def pause(self) -> None:
         """Freeze it (SIGSTOP); its sockets stay open."""
-        self.signal(signal.SIGSTOP)
+        if self._process is not None and self._process.poll() is None:
+            freeze(self._process.pid)
 
     def resume(self) -> None:
         """Let it go on (SIGCONT)."""
