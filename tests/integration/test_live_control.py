@@ -555,6 +555,8 @@ async def test_control_that_means_nothing_does_nothing(
     site: Gateway, person: Person, room: str, subject: str, body: bytes
 ) -> None:
     await in_thread(person.allow, room)
+    # Behind the word of that rule, on the same connection: it finds no socket to ask about.
+    await publish(room)
     async with site.client(person.token) as client, questions(site.nats_url) as asked:
         await client.subscribe(room)
         target = subject.format(id=person.id)
