@@ -117,18 +117,22 @@ def cluster_of_processes(
     return start
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def default_rules_again(
     request: pytest.FixtureRequest, django_db_blocker: pytest_django.DjangoDbBlocker
 ) -> Iterator[None]:
-    """Put back what migrations stored, after a test whose end empties the tables.
+    """Put back what migrations stored, after tests whose end empties the tables.
 
-    In one process such tests run last; of two, one may have others to run after them.
+    In one process pytest-django has them run last; of two, one may take another file after them.
     """
     yield
-    marker = request.node.get_closest_marker("django_db")
-    transactional = marker is not None and marker.kwargs.get("transaction")
-    if transactional or "transactional_db" in request.fixturenames:
+    if any(_empties_tables(item) for item in request.session.items if item.parent == request.node):
         migration = import_module("accounts.migrations.0002_default_rule")
         with django_db_blocker.unblock():
             migration.add_default_rule(apps, connection.schema_editor())
+
+
+def _empties_tables(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("django_db")
+    transactional = marker is not None and bool(marker.kwargs.get("transaction"))
+    return transactional or "transactional_db" in getattr(item, "fixturenames", ())

@@ -347,6 +347,7 @@ def test_post_nats_away_returns_at_once_and_the_failure_is_logged(
 def test_post_over_the_bound_is_let_go_and_said_so(
     away: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    wait_until(lambda: not link._posted, 30, what="the posts of other tests to end")
     monkeypatch.setattr(link, "MAX_POSTED", 2)
     for number in range(3):
         link.post(say(b""), f"post-{number}")

@@ -233,8 +233,9 @@ def test_lower_floors_load_without_django(highest: int) -> None:
     assert len(names) > 5
 
 
-def _needs_channels(module: str, seen: frozenset[str] = frozenset()) -> bool:
-    if module in MAY_IMPORT_CHANNELS:
-        return True
-    rest = own(imports(module)) - seen - {module}
-    return any(_needs_channels(other, seen | {module}) for other in rest)
+def _needs_channels(module: str) -> bool:
+    needed, new = {module}, {module}
+    while new:
+        new = set().union(*(own(imports(one)) for one in new)) - needed
+        needed |= new
+    return not needed.isdisjoint(MAY_IMPORT_CHANNELS)
