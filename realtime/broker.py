@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -73,8 +73,8 @@ class Broker:
         """
         client = DirectClient()
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                await client.connect(
+            await _in_time(
+                client.connect(
                     servers=self._servers,
                     name=self._name,
                     inbox_prefix=self._inbox_prefix,
@@ -89,7 +89,9 @@ class Broker:
                     disconnected_cb=self._disconnected,
                     reconnected_cb=self._reconnected,
                     closed_cb=self._closed,
-                )
+                ),
+                self._connect_timeout,
+            )
         except (TimeoutError, OSError, errors.Error) as exc:
             client._closed_cb = None
             with contextlib.suppress(Exception):
@@ -399,3 +401,25 @@ async def connected(url: str, *, name: str, **options: Any) -> AsyncIterator[Bro
         yield broker
     finally:
         await broker.close()
+
+
+async def _in_time(work: Coroutine[Any, Any, None], timeout: float) -> None:
+    """Await work that may lose its cancellation, for `timeout` seconds at most.
+
+    nats-py connects by `wait_for`, which on Python 3.11 lets a cancellation go that comes
+    with the end of what it waits for; with `asyncio.timeout` alone it would then try for ever
+    (https://bugs.python.org/issue37658).
+
+    Raises:
+        TimeoutError: when it was not done in time; and what it raises.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([task], timeout=timeout)
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=0.1)
+    if task.cancelled():
+        raise TimeoutError
+    task.result()

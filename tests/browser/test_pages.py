@@ -181,7 +181,8 @@ def test_focus_goes_on_when_its_article_is_gone(live, scripted, page):
     scripted.send({"type": "reset", "topic": scripted.topic, "epoch": "e2"})
     scripted.message(1, "first of the new stream", 0)
     expect(page.locator("#feed article")).to_have_count(1)
-    expect(page.locator("#feed article")).to_be_focused()
+    # On the page itself if it was drawn between the two frames, when the list was empty.
+    expect(page.locator("#feed article:focus, #main:focus")).to_have_count(1)
     expect(page.locator("#feed article")).to_contain_text("first of the new stream")
 
 

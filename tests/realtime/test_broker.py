@@ -88,6 +88,16 @@ async def test_connect_nobody_there_is_unavailable_in_time() -> None:
     await broker.close()
 
 
+async def test_connect_given_up_at_any_moment_ends() -> None:
+    url = f"nats://127.0.0.1:{free_port()}"
+    # A cancellation may come at the very end of what nats-py waits for; it used to get lost there.
+    for step in range(60):
+        broker = Broker(url, name="test", connect_timeout=0.00005 * (step + 1))
+        async with asyncio.timeout(10):
+            with pytest.raises(Unavailable):
+                await broker.connect()
+
+
 async def test_connect_nobody_there_does_not_tell_the_password() -> None:
     url = f"nats://user:secret@127.0.0.1:{free_port()}"
     broker = Broker(url, name="test", connect_timeout=0.3)
