@@ -50,6 +50,10 @@ class Link:
         """Close the connection and end the thread, soon."""
 
         async def close() -> None:
+            if self._connecting is not None:
+                # A loop that stops would leave it hanging in mid-air.
+                self._connecting.cancel()
+                await asyncio.wait([self._connecting], timeout=1.0)
             if self._broker is not None:
                 await self._broker.close()
             self._loop.stop()
