@@ -113,27 +113,23 @@ class Connection:
 
     async def receive(self, text: str | bytes) -> None:
         """Handle one frame. Never raises: what fails is told to the client."""
-        frame_id: str | int | None = None
+        frame: frames.AnyClientFrame | None = None
         limited = self.session.over_rate(len(text), now=self._loop.time())
         try:
             frame = parse_frame(text)
-            frame_id = frame.id
-            if limited is not None:
-                raise limited
-            self.session.admit(frame)
-            await self._handle(frame)
+            if limited is None:
+                self.session.admit(frame)
+                await self._handle(frame)
+            else:
+                # Not raised: with a traceback it would hold this call, and the text, in a cycle.
+                self._refuse(limited, frame)
         except BadFrame as exc:
-            self._fail(exc, exc.frame_id if frame_id is None else frame_id)
+            self._fail(exc, exc.frame_id if frame is None else frame.id)
         except GatewayError as exc:
-            if exc.topic is None and not isinstance(exc, BadTopic):
-                exc.topic = getattr(frame, "topic", None)
-            exc.message_id = exc.message_id or getattr(frame, "message_id", None)
-            self._fail(exc, frame_id)
+            self._refuse(exc, frame)
         except Exception:
-            self._crashed(frame_id)
+            self._crashed(frame.id if frame is not None else None)
         if limited is not None:
-            # Through its traceback the error holds this call, and so the text, in a cycle.
-            limited.__traceback__ = None
             # A flood is answered no faster than this, and so held back by TCP.
             await asyncio.sleep(PENALTY)
 
@@ -396,6 +392,13 @@ class Connection:
             self._services.metrics.errors[frame.code] += 1
         if not self.closed.done():
             self._socket.write_text(encode_frame(frame))
+
+    def _refuse(self, exc: GatewayError, frame: frames.AnyClientFrame | None) -> None:
+        """Answer a frame with an error that names what the frame was about."""
+        if exc.topic is None and not isinstance(exc, BadTopic):
+            exc.topic = getattr(frame, "topic", None)
+        exc.message_id = exc.message_id or getattr(frame, "message_id", None)
+        self._fail(exc, getattr(frame, "id", None))
 
     def _fail(self, exc: GatewayError, frame_id: str | int | None) -> None:
         self._send(error_for(exc, frame_id))

@@ -182,11 +182,11 @@ class Session:
             Unavailable: what the session may is being asked.
             AclDenied: no rule allows all of it, or one denies a part.
         """
-        if is_pattern(topic):
-            parse_subscription(topic, self._limits.open_topics, self._limits.inbound)
-            self._require("subscribe", topic)
+        if is_local(topic):
+            parse_topic(topic, {STATS})
         else:
-            self.check_topic("subscribe", topic)
+            parse_subscription(topic, self._limits.open_topics, self._limits.inbound)
+        self._require("subscribe", topic)
 
     def check_room(self, topic: str) -> None:
         """Return when one more topic, or one more pattern, may be held.

@@ -39,6 +39,41 @@ FLAGS = [
     # A page that a test serves by itself counts as one from the internet otherwise.
     "--disable-features=LocalNetworkAccessChecks",
 ]
+LOOK = """() => {
+    const wrong = [];
+    if (document.documentElement.scrollWidth > innerWidth) wrong.push("wider than the window");
+    const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const rgb = (color) => {
+        canvas.clearRect(0, 0, 1, 1);
+        canvas.fillStyle = color;
+        canvas.fillRect(0, 0, 1, 1);
+        return [...canvas.getImageData(0, 0, 1, 1).data];
+    };
+    const light = ([r, g, b]) => {
+        const [x, y, z] = [r, g, b].map((c) => c / 255)
+            .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+    };
+    const ground = (element) => {
+        for (let e = element; e; e = e.parentElement) {
+            const color = rgb(getComputedStyle(e).backgroundColor);
+            if (color[3] === 255) return color;
+        }
+        return [255, 255, 255];
+    };
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const element = walker.currentNode.parentElement;
+        const text = walker.currentNode.textContent.trim();
+        const unseen = "svg, noscript, script, .visually-hidden, .skip-link, [aria-disabled=true]";
+        if (!text || element.closest(unseen) || !element.checkVisibility()) continue;
+        const [a, b] = [light(rgb(getComputedStyle(element).color)), light(ground(element))];
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (ratio < 4.5) wrong.push(`${text}: ${ratio.toFixed(2)}`);
+    }
+    return wrong;
+}"""
+"""What makes a page hard to read: wider than the window, contrast below WCAG 2.2 AA (1.4.3)."""
 # 2 shared cores: a page may wait for a process that starts.
 expect.set_options(timeout=15_000)
 

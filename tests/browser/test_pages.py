@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from .conftest import Live, Script, open_inbox
+from .conftest import LOOK, Live, Script, open_inbox
 
 PAGES = ["/notifications/", "/chat/", "/prices/", "/playground/"]
 
@@ -332,39 +332,3 @@ def test_pages_fit_and_their_text_can_be_read(live: Live, browser: Browser, size
         wrong[path] = page.evaluate(LOOK)
     context.close()
     assert wrong == {path: [] for path in wrong}
-
-
-LOOK = """() => {
-    const wrong = [];
-    if (document.documentElement.scrollWidth > innerWidth) wrong.push("wider than the window");
-    const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-    const rgb = (color) => {
-        canvas.clearRect(0, 0, 1, 1);
-        canvas.fillStyle = color;
-        canvas.fillRect(0, 0, 1, 1);
-        return [...canvas.getImageData(0, 0, 1, 1).data];
-    };
-    const light = ([r, g, b]) => {
-        const [x, y, z] = [r, g, b].map((c) => c / 255)
-            .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-        return 0.2126 * x + 0.7152 * y + 0.0722 * z;
-    };
-    const ground = (element) => {
-        for (let e = element; e; e = e.parentElement) {
-            const color = rgb(getComputedStyle(e).backgroundColor);
-            if (color[3] === 255) return color;
-        }
-        return [255, 255, 255];
-    };
-    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-    while (walker.nextNode()) {
-        const element = walker.currentNode.parentElement;
-        const text = walker.currentNode.textContent.trim();
-        const unseen = "svg, noscript, script, .visually-hidden, .skip-link, [aria-disabled=true]";
-        if (!text || element.closest(unseen) || !element.checkVisibility()) continue;
-        const [a, b] = [light(rgb(getComputedStyle(element).color)), light(ground(element))];
-        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-        if (ratio < 4.5) wrong.push(`${text}: ${ratio.toFixed(2)}`);
-    }
-    return wrong;
-}"""

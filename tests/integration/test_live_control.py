@@ -525,14 +525,21 @@ async def test_kick_closes_every_socket_of_theirs_only(
 
 
 async def test_unsubscribe_takes_a_topic_away_and_leaves_the_right(
-    site: Gateway, person: Person, room: str
+    site: Gateway, person: Person, other: Person, room: str
 ) -> None:
     await in_thread(person.allow, room)
-    async with site.client(person.token) as client:
+    await in_thread(other.allow, room)
+    async with (
+        site.client(person.token) as client,
+        site.client(other.token) as bystander,
+    ):
         await client.subscribe(room)
+        await bystander.subscribe(room)
         await in_thread(commands.unsubscribe, person.id, room)
         await client.expect("unsubscribed", topic=room, reason="server", timeout=EFFECT)
         missed = await publish(room)
+        # Once a bystander has it, it is behind whoever subscribes now.
+        await bystander.expect("message", seqNo=missed)
         await client.subscribe(room)
         await client.expect_nothing("message", seqNo=missed)
         await stays_open(client, room)

@@ -39,7 +39,7 @@ class Process:
 
     def __init__(self, broker: Broker, *, grace: float = 0.0) -> None:
         self.broker = broker
-        self.rosters = Rosters(broker, "P", replicas=1, max_age=AGE, timeout=DEADLINE)
+        self.rosters = Rosters(broker, "P", replicas=1, max_age=AGE, timeout=DEADLINE / 5)
         self.connections: dict[str, set[Sitting]] = {}
         self.presence = Presence(self.rosters, self.connections, self._ask, grace=grace)
         self.asked: list[str] = []

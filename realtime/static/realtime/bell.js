@@ -14,7 +14,7 @@ import { Toasts } from "./bell-toasts.js";
 import { contentOf } from "./content.js";
 import { messageFrom } from "./frames.js";
 import { Inbox } from "./inbox.js";
-import { markFrom, markKeeper } from "./read-mark.js";
+import { markAllRead, markFrom, markKeeper } from "./read-mark.js";
 import { sharedClient } from "./shared-client.js";
 import { describe } from "./words.js";
 
@@ -80,19 +80,10 @@ function close(back) {
   button.setAttribute("aria-expanded", "false");
 }
 
-async function markAllRead() {
-  const before = inbox.mark;
-  inbox.markAllRead();
-  draw();
-  try {
-    inbox.mark = await keeper.save(inbox.mark);
-    announcer.say("All notifications are marked as read.");
-    tellProblem("");
-  } catch (error) {
-    inbox.restore(before);
-    tellProblem(`Not marked as read. ${/** @type {Error} */ (error).message}`);
-  }
-  draw();
+async function markRead() {
+  const problem = await markAllRead(inbox, keeper, draw);
+  if (!problem) announcer.say("All notifications are marked as read.");
+  tellProblem(problem);
 }
 
 /** @param {string} text */
@@ -154,7 +145,7 @@ client.addEventListener("statechange", () => {
 
 button.addEventListener("click", () => (panel.hidden ? open() : close(true)));
 part("read").addEventListener("click", () => {
-  if (part("read").getAttribute("aria-disabled") !== "true") markAllRead();
+  if (part("read").getAttribute("aria-disabled") !== "true") markRead();
 });
 root.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;

@@ -10,7 +10,7 @@ import { Feed } from "./feed.js";
 import { hide } from "./focus.js";
 import { messageFrom } from "./frames.js";
 import { Inbox } from "./inbox.js";
-import { markFrom, markKeeper } from "./read-mark.js";
+import { markAllRead, markFrom, markKeeper } from "./read-mark.js";
 import { enhanceForm } from "./send-form.js";
 import { client } from "./site.js";
 import { stateLine } from "./state-line.js";
@@ -151,19 +151,10 @@ async function unsubscribe() {
   }
 }
 
-async function markAllRead() {
-  const before = inbox.mark;
-  inbox.markAllRead();
-  draw();
-  try {
-    inbox.mark = await keeper.save(inbox.mark);
-    announcer.say("All notifications are marked as read.");
-    tellProblem("");
-  } catch (error) {
-    inbox.restore(before);
-    tellProblem(`Not marked as read. ${/** @type {Error} */ (error).message}`);
-  }
-  draw();
+async function markRead() {
+  const problem = await markAllRead(inbox, keeper, draw);
+  if (!problem) announcer.say("All notifications are marked as read.");
+  tellProblem(problem);
 }
 
 /** Follow what this user's other devices and tabs mark. */
@@ -276,7 +267,7 @@ client.addEventListener("unsubscribed", (event) => {
 
 onPress(byId("subscribe"), subscribe);
 onPress(byId("unsubscribe"), unsubscribe);
-onPress(byId("mark-read"), markAllRead);
+onPress(byId("mark-read"), markRead);
 onPress(byId("earlier"), () => loadHistory(loaded ? inbox.oldest : undefined));
 onPress(/** @type {HTMLElement} */ (byId("missed").querySelector("button")), () => {
   tellMissed("");

@@ -38,6 +38,29 @@ export function markKeeper(url, csrf) {
 }
 
 /**
+ * Mark everything as read: at once on this page, and for all devices if the server takes it.
+ *
+ * @param {import("./inbox.js").Inbox} inbox
+ * @param {ReturnType<typeof markKeeper>} keeper
+ * @param {() => void} draw
+ * @returns {Promise<string>} what went wrong, in words; empty: nothing
+ */
+export async function markAllRead(inbox, keeper, draw) {
+  const before = inbox.mark;
+  inbox.markAllRead();
+  draw();
+  try {
+    inbox.mark = await keeper.save(inbox.mark);
+    return "";
+  } catch (error) {
+    inbox.restore(before);
+    return `Not marked as read. ${/** @type {Error} */ (error).message}`;
+  } finally {
+    draw();
+  }
+}
+
+/**
  * @param {string} url
  * @param {RequestInit} init
  * @returns {Promise<Mark>} rejects with a sentence for people
