@@ -59,10 +59,10 @@ class Shared:
         metrics = self.metrics
         metrics.deliveries += len(events) * sockets
         metrics.events["relay" if events[0].sequence else "ephemeral"] += len(events)
-        if events[0].sequence and sockets:
+        if sockets and events[0].sequence:
             now = time.time()
             for event in events:
-                metrics.latency.observe(max(now - event.timestamp / 1000, 0.0), sockets)
+                metrics.latency.observe(now - event.timestamp / 1000, sockets)
         if tracing.tracer is not None and sockets:
             tracing.delivered(events, sockets)
 
@@ -175,18 +175,19 @@ class Feed:
         events, self._pending = self._pending, []
         if not events:
             return
+        texts = [event.text for event in events]
         before, self.flushed = self.flushed, events[-1].sequence
-        if self.durable and sum(len(event.text) for event in events) > FLUSH_BYTES:
+        if self.durable and sum(map(len, texts)) > FLUSH_BYTES:
             for delivery in [item for item in self.deliveries if self.serves(item)]:
                 delivery.fall_behind(before)
             return
         if self.live:
-            texts = [event.text for event in events]
             frames = frame_texts(texts)
             for socket in self.live:
                 socket.write(frames, texts)
-        for delivery in tuple(self.tracked):
-            delivery.take(events)
+        if self.tracked:
+            for delivery in tuple(self.tracked):
+                delivery.take(events)
         self.shared.count(events, len(self.live) + len(self.tracked))
 
     def ease(self) -> None:
