@@ -73,6 +73,14 @@ class GatewayProtocol(WebSocketProtocol):  # type: ignore[misc]
         """Take what came; Autobahn would prepare a debug line about it each time."""
         self._dataReceived(data)
 
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Write what Autobahn frames itself, in order with what goes past the transport."""
+        writer = getattr(self, "writer", None)
+        if writer is None:
+            super().sendData(data, sync, chopsize)
+        else:
+            writer.enqueue(data)
+
     def onMessageBegin(self, isBinary: bool) -> None:
         """Count fragments anew."""
         self.fragments = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet.interfaces import IPushProducer
@@ -27,8 +27,9 @@ class DirectSocket:
     """Writes to one socket: at once where nothing waits, into the transport's buffer else.
 
     Non-blocking `send` on the socket is six times as fast as `transport.write`, which goes
-    through the reactor for every frame. Order is kept, since both are used in turn only when
-    the buffer is empty. It is the transport's producer, so it hears when the buffer is.
+    through the reactor for every frame. Order is kept: from the first byte that has to wait, or
+    that Autobahn writes, everything goes through the transport until its buffer is empty. It is
+    the transport's producer, so it hears when the buffer is full.
 
     Args:
         metrics: counts what is closed.
@@ -40,6 +41,7 @@ class DirectSocket:
 
     __slots__ = (
         "_closing",
+        "_direct",
         "_drained",
         "_max_buffer",
         "_metrics",
@@ -61,7 +63,9 @@ class DirectSocket:
         self._drained: asyncio.Future[None] | None = None
         # A TLS transport encrypts on its way, so there only its own write will do.
         plain = isinstance(self._transport, TcpConnection) and not self._transport.TLS
-        self._send = self._transport.socket.send if plain else None
+        self._direct = self._transport.socket.send if plain else None
+        # What a delivery touches: `_direct` while nothing waits, else None.
+        self._send: Callable[[bytes], int] | None = None
         if plain:
             self._transport.socket.setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT
@@ -71,23 +75,23 @@ class DirectSocket:
 
     def write(self, frames: bytes, texts: Sequence[bytes]) -> None:
         """Write framed bytes."""
-        if self._closing or self._protocol.state != WebSocketProtocol.STATE_OPEN:
-            return
-        transport = self._transport
-        if self._send is None or transport._tempDataLen or transport.dataBuffer:
-            transport.write(frames)
-            self._check()
+        send = self._send
+        if send is None:
+            self._write_in_turn(frames)
             return
         try:
-            sent = self._send(frames)
-        except BlockingIOError:
-            sent = 0
+            sent = send(frames)
         except OSError:
-            # The reactor meets the same error and ends the connection in its own way.
+            # Full; or broken, then the reactor meets the same error and ends the connection.
             sent = 0
         if sent < len(frames):
-            transport.write(frames[sent:])
+            self.enqueue(frames[sent:])
             self._check()
+
+    def enqueue(self, data: bytes) -> None:
+        """Write bytes through the transport, and what follows behind them."""
+        self._send = None
+        self._transport.write(data)
 
     def write_text(self, text: bytes) -> None:
         """Frame and write one JSON text."""
@@ -97,6 +101,7 @@ class DirectSocket:
         """Start the closing handshake."""
         if not self._closing:
             self._closing = True
+            self._send = None
             self.ending = (int(code), reason)
             self._metrics.closes[str(int(code))] += 1
             self._wake()
@@ -118,6 +123,7 @@ class DirectSocket:
     def stop(self) -> None:
         """Write nothing more: the socket is gone."""
         self._closing = True
+        self._send = None
         self._wake()
 
     def pauseProducing(self) -> None:
@@ -132,6 +138,17 @@ class DirectSocket:
     def stopProducing(self) -> None:
         """Hear from the transport that the connection is lost."""
         self.stop()
+
+    def _write_in_turn(self, frames: bytes) -> None:
+        if self._closing or self._protocol.state != WebSocketProtocol.STATE_OPEN:
+            return
+        transport = self._transport
+        if self._direct is None or transport._tempDataLen or transport.dataBuffer:
+            transport.write(frames)
+            self._check()
+        else:
+            self._send = self._direct
+            self.write(frames, ())
 
     def _wake(self) -> None:
         if self._drained is not None and not self._drained.done():
@@ -154,7 +171,7 @@ class DirectSocket:
         asyncio.get_running_loop().call_soon(
             self.close, CloseCode.SLOW_CONSUMER, "too much waits to be read"
         )
-        self._send = None
+        self._direct = None
 
 
 def _short(reason: str) -> str:
