@@ -106,18 +106,20 @@ class Bridge:
             await settle()
 
     async def follow(self, topic: str) -> None:
-        """Relay one topic, until `unfollow`.
+        """Relay one topic, until `unfollow`: all that is published from now on.
 
         Raises:
-            Unavailable: when NATS refuses the subscription.
+            Unavailable: when NATS refuses the subscription, or does not answer.
         """
         if topic in self._followed or is_local(topic):
             return
         if is_durable(topic, self._durable):
-            subscription = self._broker.subscribe(self._subjects.relay_of(topic), self._stored)
+            relay = self._subjects.relay_of(topic)
+            self._followed[topic] = await self._broker.subscribe(relay, self._stored)
         else:
-            subscription = self._broker.subscribe(topic, self._ephemeral)
-        self._followed[topic] = await subscription
+            self._followed[topic] = await self._broker.subscribe(topic, self._ephemeral)
+            # Nobody asks the stream for its top here, which would tell that NATS has it.
+            await self._broker.flush()
 
     async def unfollow(self, topic: str) -> None:
         """Stop relaying one topic."""

@@ -7,6 +7,7 @@ Handlers therefore must not wait for the network; what takes long becomes a task
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -102,6 +103,13 @@ class DirectClient(Client):  # type: ignore[misc]
         if writer is not None:
             writer.transport.abort()
         await super()._attempt_reconnect()
+
+    async def _process_pong(self) -> None:
+        # A flush that was given up leaves its future behind; to set that would raise, and end
+        # nats-py's read loop.
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes

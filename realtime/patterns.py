@@ -179,6 +179,8 @@ class Patterns:
             feed.begin(await self._history.top(pattern))
         else:
             feed.subscription = await self._broker.subscribe(pattern, ephemeral)
+            # Nothing is asked here that would tell that NATS has it.
+            await self._broker.flush()
 
     async def unfollow(self, feed: PatternFeed) -> None:
         """Hear no more for a pattern."""

@@ -15,9 +15,10 @@ from realtime.broker import Broker, connected
 from realtime.embedded import NatsServer
 from realtime.history import History
 from realtime.layers import InProcessChannelLayer
-from realtime.protocol.exceptions import NoResponder
+from realtime.protocol.exceptions import NoResponder, Unavailable
 from realtime.protocol.messages import SEQUENCE, Event
 from realtime.protocol.subjects import Subjects, group_for
+from tests.support.proxy import Proxy
 from tests.support.strict import strict_json
 from tests.support.waiting import until
 
@@ -169,6 +170,20 @@ async def test_relay_all_ephemeral_comes_without_a_sequence(
         "data": 1,
     }
     assert second.message_id not in ("", first.message_id)
+
+
+async def test_follow_ephemeral_nats_does_not_confirm_is_unavailable(
+    nats_server: NatsServer, history: History, layer: Any
+) -> None:
+    """Or something published after `subscribed` could be missed."""
+    async with (
+        Proxy(nats_server.port) as proxy,
+        connected(f"nats://127.0.0.1:{proxy.port}", name="gateway") as behind,
+    ):
+        bridge = make_bridge(behind, layer)
+        proxy.black_hole()
+        with pytest.raises(Unavailable):
+            await bridge.follow("live.score")
 
 
 async def test_relay_all_requests_still_find_nobody(broker: Broker, backend: Broker) -> None:

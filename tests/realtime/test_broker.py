@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from realtime.broker import Broker, connected
 from realtime.embedded import NatsServer, find_binary, free_port
 from realtime.nats_client import Message, parse_headers
 from realtime.protocol.exceptions import NoResponder, RequestTimeout, Unavailable
-from tests.support.processes import ChildProcess
+from tests.support.processes import ChildProcess, freeze
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
 
@@ -199,6 +201,19 @@ async def test_flush_asks_after_what_was_sent_before(command: str) -> None:
                 await broker.publish("a.b", b"1")
             await broker.flush()
             assert wire.before_the_last_ping(command)
+
+
+async def test_flush_given_up_leaves_a_connection_that_works(
+    nats_server: NatsServer, broker: Broker
+) -> None:
+    assert nats_server.pid is not None
+    freeze(nats_server.pid)
+    try:
+        with pytest.raises(Unavailable):
+            await broker.flush(timeout=0.2)
+    finally:
+        os.kill(nats_server.pid, signal.SIGCONT)
+    await broker.flush(timeout=AT_ONCE * 10)
 
 
 async def test_subscribe_queue_group_shares(broker: Broker, other: Broker) -> None:
