@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import autobahn.util
+from autobahn.websocket.protocol import TrafficStats
 from autobahn.websocket.types import ConnectionDeny
 from daphne.ws_protocol import WebSocketProtocol
 
@@ -25,6 +26,84 @@ MESSAGE_OVERHEAD = 512
 """Bytes that a waiting message costs beyond its text."""
 RECEIVE = "websocket.receive"
 
+RESTING: dict[str, Any] = {
+    **dict.fromkeys(
+        (
+            "_isMessageCompressed",
+            "closedByMe",
+            "droppedByMe",
+            "failedByMe",
+            "inside_message",
+            "triggered",
+            "wasClean",
+            "wasCloseHandshakeTimeout",
+            "wasMaxFramePayloadSizeExceeded",
+            "wasMaxMessagePayloadSizeExceeded",
+            "wasOpenHandshakeTimeout",
+            "wasServerConnectionDropTimeout",
+            "wasServingFlashSocketPolicyFile",
+        ),
+        False,
+    ),
+    **dict.fromkeys(
+        (
+            "_perMessageCompress",
+            "autoPingPending",
+            "autoPingPendingCall",
+            "autoPingPendingSent",
+            "autoPingTimeoutCall",
+            "closeHandshakeTimeoutCall",
+            "current_frame",
+            "localCloseCode",
+            "localCloseReason",
+            "openHandshakeTimeoutCall",
+            "remoteCloseCode",
+            "remoteCloseReason",
+            "trackedTimings",
+            "wasNotCleanReason",
+        ),
+        None,
+    ),
+    "autoPingPendingSeq": 0,
+    "send_state": 0,
+}
+"""What most of an open socket's attributes are, told once, by its class."""
+HANDSHAKE = frozenset(
+    (
+        "_raw_query_string",
+        "_results",
+        "_transport_details",
+        "_valid_events",
+        "_wskey",
+        "clean_headers",
+        "http_headers",
+        "http_request_data",
+        "http_request_host",
+        "http_request_params",
+        "http_request_path",
+        "http_request_uri",
+        "http_response_data",
+        "http_status_line",
+        "protocol_to_accept",
+        "root_path",
+        "server_addr",
+        "trafficStats",
+        "websocket_extensions",
+        "websocket_extensions_in_use",
+        "websocket_origin",
+        "websocket_protocol_in_use",
+        "websocket_protocols",
+    )
+)
+"""What nobody asks an open socket for; `trafficStats` is one for all, for nobody reads it."""
+
+
+class Opened(NamedTuple):
+    """What Daphne asks of the request once the socket is open."""
+
+    path: str
+
+
 # Where `click` is installed, Autobahn colours what it says in debug lines, logged or not.
 autobahn.util._HAS_CLICK = False
 
@@ -40,15 +119,19 @@ class GatewayProtocol(WebSocketProtocol):  # type: ignore[misc]
     # Autobahn copies these to every socket, and formats them for a debug line that nobody
     # reads: a tenth of the time of a handshake, and 2 KB. `with_options` puts them here.
     CONFIG_ATTRS = ()
+    trafficStats = TrafficStats()  # type: ignore[no-untyped-call]  # noqa: N815
+    message_data: Any
+    request: Any
 
     @classmethod
     def with_options(cls, factory: Any) -> type[GatewayProtocol]:
-        """Return this class with a factory's options as its attributes."""
+        """Return this class with a factory's options, and what is at rest, as its attributes."""
         options = {name: getattr(factory, name) for name in WebSocketProtocol.CONFIG_ATTRS}
         return type(
             cls.__name__,
             (cls,),
-            {name: staticmethod(it) if callable(it) else it for name, it in options.items()},
+            RESTING
+            | {name: staticmethod(it) if callable(it) else it for name, it in options.items()},
         )
 
     def onConnect(self, request: Any) -> Any:
@@ -61,13 +144,18 @@ class GatewayProtocol(WebSocketProtocol):  # type: ignore[misc]
     def onOpen(self) -> None:
         """Start the heartbeat, and let go of what only the handshake needed."""
         self.pinged = self.heard = time.monotonic()
-        # A browser's request takes kilobytes, in bytes and in text; the scope has it too.
-        self.http_request_data = b""
-        self.http_headers.clear()
         # An empty deque of 760 bytes; it is appended to only by sends that are chopped or
         # synchronous, of which there are none.
         self.send_queue = ()
         super().onOpen()
+        self.request = Opened(self.request.path)
+        # Without this a socket's dictionary grows to 3 KB with the first ping, and the request
+        # of a browser, in bytes and in text, comes on top (the scope has it too).
+        self.__dict__ = {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in HANDSHAKE and RESTING.get(name, self) is not value
+        }
 
     def dataReceived(self, data: bytes) -> None:
         """Take what came; Autobahn would prepare a debug line about it each time."""
@@ -97,6 +185,12 @@ class GatewayProtocol(WebSocketProtocol):  # type: ignore[misc]
         """Queue a message for the application."""
         if not self.muted:
             self.application_queue.put_message(payload, isBinary)
+
+    def onMessageEnd(self) -> None:
+        """Hand a message over; Autobahn would also prepare to tell listeners, of whom are none."""
+        if not self.failedByMe:
+            self._onMessage(b"".join(self.message_data), self.message_is_binary)
+        self.message_data = None
 
     def onPing(self, payload: bytes) -> None:
         """Answer while the other side reads; not every ping has to be (RFC 6455 §5.5.3)."""
