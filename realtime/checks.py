@@ -69,8 +69,10 @@ NOT_NEGATIVE = (
     "MAX_PATTERNS",
     "PRESENCE_GRACE",
     "CANARY_SECONDS",
+    "COMPRESSION_MIN_BYTES",
 )
 """0 is no limit, or none."""
+TRUTH_VALUES = ("OUTBOX", "COMPRESSION", "TRACING")
 
 _RATE = re.compile(r"[1-9]\d*/(?:s|sec|m|min|h|hour|d|day)", re.ASCII)
 
@@ -97,6 +99,14 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                     f"REALTIME[{name!r}] is {value!r}, not a number {wanted}.", id="realtime.E002"
                 )
             )
+    found += [
+        Error(
+            f"REALTIME[{name!r}] is {getattr(settings, name)!r}, neither True nor False.",
+            id="realtime.E013",
+        )
+        for name in TRUTH_VALUES
+        if not isinstance(getattr(settings, name), bool)
+    ]
     found += _check_topics() + _check_origins() + _check_rates()
     return found + _check_socketio() + _check_tracing()
 

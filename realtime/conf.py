@@ -78,6 +78,9 @@ DEFAULTS: dict[str, Any] = {
     "USER_FRAME_BURST": 4000,
     "USER_BYTE_RATE": 4 * 1024.0**2,
     "USER_BYTE_BURST": 32 * 1024**2,
+    # Compression
+    "COMPRESSION": False,
+    "COMPRESSION_MIN_BYTES": 256,
     # Observation
     "METRICS_TOKEN": "",
     "CANARY_SECONDS": 10.0,
@@ -158,6 +161,8 @@ class Settings:
     USER_FRAME_BURST: int
     USER_BYTE_RATE: float
     USER_BYTE_BURST: int
+    COMPRESSION: bool
+    COMPRESSION_MIN_BYTES: int
     METRICS_TOKEN: str
     CANARY_SECONDS: float
     TRACING: bool

@@ -13,7 +13,8 @@ from autobahn.websocket.types import ConnectionDeny
 from daphne.ws_protocol import WebSocketProtocol
 
 from .conf import settings
-from .protocol.exceptions import CloseCode
+from .protocol.deflate import EXTENSION, inflate, negotiate
+from .protocol.exceptions import BadFrame, CloseCode, TooLarge
 
 MAX_FRAGMENTS = 4096
 """Fragments of one message; they could be empty, so bytes do not bound them."""
@@ -108,6 +109,30 @@ class Opened(NamedTuple):
 autobahn.util._HAS_CLICK = False
 
 
+class Deferred:
+    """Stands where Autobahn keeps an extension: it lets compressed messages pass as they are.
+
+    Autobahn itself would inflate each piece that is read. Where a message is a little over the
+    limit it cuts it off instead of refusing it, and an inflater of 10 to 40 KB stays with each
+    socket. So `GatewayProtocol.onMessage` inflates whole messages.
+    """
+
+    EXTENSION_NAME = EXTENSION
+
+    def start_decompress_message(self) -> None:
+        """Begin a message."""
+
+    def decompress_message_data(self, data: bytes, max_output_len: int) -> bytes:
+        """Return what came."""
+        return data
+
+    def end_decompress_message(self) -> None:
+        """End it."""
+
+
+DEFERRED = Deferred()
+
+
 class GatewayProtocol(WebSocketProtocol):  # type: ignore[misc]
     """Daphne's WebSocket protocol with bounds on what comes in, and a heartbeat of its own."""
 
@@ -115,6 +140,8 @@ class GatewayProtocol(WebSocketProtocol):  # type: ignore[misc]
     control_frames = 0
     refused: tuple[int, str] | None = None
     address: str | None = None
+    extension: str | None = None
+    websocket_extensions: list[Any]
 
     # Autobahn copies these to every socket, and formats them for a debug line that nobody
     # reads: a tenth of the time of a handshake, and 2 KB. `with_options` puts them here.
@@ -136,14 +163,28 @@ class GatewayProtocol(WebSocketProtocol):  # type: ignore[misc]
 
     def onConnect(self, request: Any) -> Any:
         """Let Daphne start the application, unless the connection is one too many."""
+        if settings.COMPRESSION:
+            self.extension = negotiate(self.websocket_extensions)
+        # Autobahn would fail the handshake over an offer that it does not understand, where
+        # RFC 7692 §7.1 has it declined.
+        self.websocket_extensions = []
         accepted = super().onConnect(request)
         if self.refused is not None:
             raise ConnectionDeny(*self.refused)  # type: ignore[no-untyped-call]
         return accepted
 
+    def serverAccept(self, subprotocol: str | None = None) -> None:
+        """Accept the handshake, with the extension that was agreed to."""
+        if self.extension is None:
+            super().serverAccept(subprotocol)
+        else:
+            super().serverAccept((subprotocol, {"Sec-WebSocket-Extensions": self.extension}))
+
     def onOpen(self) -> None:
         """Start the heartbeat, and let go of what only the handshake needed."""
         self.pinged = self.heard = time.monotonic()
+        if self.extension is not None:
+            self._perMessageCompress = DEFERRED
         # An empty deque of 760 bytes; it is appended to only by sends that are chopped or
         # synchronous, of which there are none.
         self.send_queue = ()
@@ -172,6 +213,8 @@ class GatewayProtocol(WebSocketProtocol):  # type: ignore[misc]
     def onMessageBegin(self, isBinary: bool) -> None:
         """Count fragments anew."""
         self.fragments = 0
+        if self._isMessageCompressed:
+            self.utf8validateIncomingCurrentMessage = False
         super().onMessageBegin(isBinary)
 
     def onMessageFrameBegin(self, length: int) -> None:
@@ -183,8 +226,20 @@ class GatewayProtocol(WebSocketProtocol):  # type: ignore[misc]
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Queue a message for the application."""
-        if not self.muted:
+        if self.muted:
+            return
+        try:
+            if self._isMessageCompressed:
+                payload = inflate(payload, settings.MAX_FRAME_BYTES)
             self.application_queue.put_message(payload, isBinary)
+        except TooLarge as exc:
+            self._max_message_size_exceeded(0, 0, exc.message)
+        except (BadFrame, UnicodeDecodeError) as exc:
+            self._invalid_payload(str(exc))
+
+    def sendMessage(self, payload: bytes, isBinary: bool = False) -> None:
+        """Send what another application of this server wrote: uncompressed."""
+        super().sendMessage(payload, isBinary, doNotCompress=True)
 
     def onMessageEnd(self) -> None:
         """Hand a message over; Autobahn would also prepare to tell listeners, of whom are none."""
@@ -204,6 +259,9 @@ class GatewayProtocol(WebSocketProtocol):  # type: ignore[misc]
             if self.after_failure > MAX_AFTER_FAILURE:
                 self.data = b""
                 return False
+        # What is read already can be a thousand times as much when it is inflated.
+        if self.extension is not None and self.application_queue.held_back:
+            return False
         return bool(super().processData())
 
     def onPong(self, payload: bytes) -> None:
@@ -250,9 +308,12 @@ class InboundQueue:
     """What waits for the application: over the byte budget the transport stops reading.
 
     It has what is used here of an asyncio.Queue, whose four deques take 3 KB a socket.
+
+    Attributes:
+        held_back: whether it is over the budget.
     """
 
-    __slots__ = ("_bytes", "_held_back", "_max_bytes", "_news", "_protocol", "_waiting")
+    __slots__ = ("_bytes", "_max_bytes", "_news", "_protocol", "_waiting", "held_back")
 
     def __init__(self, protocol: WebSocketProtocol, max_bytes: int) -> None:
         self._protocol = protocol
@@ -261,7 +322,7 @@ class InboundQueue:
         # Bounded by the budget to a few hundred, so taking the first one is cheap.
         self._waiting: list[tuple[dict[str, Any], int]] = []
         self._news: asyncio.Future[None] | None = None
-        self._held_back = False
+        self.held_back = False
 
     def put_nowait(self, message: dict[str, Any], size: int = 0) -> None:
         """Queue one message for the application."""
@@ -270,15 +331,17 @@ class InboundQueue:
             self._news.set_result(None)
 
     def put_message(self, payload: bytes, binary: bool) -> None:
-        """Queue one message from the client."""
+        """Queue one message from the client.
+
+        Raises:
+            UnicodeDecodeError: when a text is not UTF-8.
+        """
+        content = {"bytes": payload} if binary else {"text": payload.decode()}
         size = len(payload) + MESSAGE_OVERHEAD
         self._bytes += size
-        if binary:
-            self.put_nowait({"type": RECEIVE, "bytes": payload}, size)
-        else:
-            self.put_nowait({"type": RECEIVE, "text": payload.decode()}, size)
-        if self._bytes > self._max_bytes and not self._held_back:
-            self._held_back = True
+        self.put_nowait({"type": RECEIVE, **content}, size)
+        if self._bytes > self._max_bytes and not self.held_back:
+            self.held_back = True
             self._protocol.transport.pauseProducing()
 
     async def get(self) -> dict[str, Any]:
@@ -288,7 +351,9 @@ class InboundQueue:
             await self._news
         message, size = self._waiting.pop(0)
         self._bytes -= size
-        if self._held_back and self._bytes <= self._max_bytes // 2:
-            self._held_back = False
+        if self.held_back and self._bytes <= self._max_bytes // 2:
+            self.held_back = False
             self._protocol.transport.resumeProducing()
+            if self._protocol.data:
+                self._protocol.consumeData()
         return message

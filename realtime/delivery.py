@@ -42,7 +42,7 @@ class Socket(Protocol):
     ending: tuple[int, str] | None
 
     def write(self, frames: bytes, texts: Sequence[bytes]) -> None:
-        """Write JSON texts, given framed as well."""
+        """Write JSON texts, given framed as well; the list is never changed afterwards."""
 
     def write_text(self, text: bytes) -> None:
         """Write one JSON text."""

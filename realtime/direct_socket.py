@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.internet.tcp import Connection as TcpConnection
 from zope.interface import implementer
 
+from .compression import Compressor
 from .metrics import Metrics
 from .protocol.exceptions import CloseCode
 from .protocol.websocket import frame_text
@@ -148,7 +149,8 @@ class DirectSocket:
             self._check()
         else:
             self._send = self._direct
-            self.write(frames, ())
+            # Not a subclass's own: these are its frames already.
+            DirectSocket.write(self, frames, ())
 
     def _wake(self) -> None:
         if self._drained is not None and not self._drained.done():
@@ -172,6 +174,34 @@ class DirectSocket:
             self.close, CloseCode.SLOW_CONSUMER, "too much waits to be read"
         )
         self._direct = None
+
+
+class CompressingSocket(DirectSocket):
+    """Writes to a client that agreed to permessage-deflate.
+
+    Args:
+        compressor: has the frames that all such sockets of the process share.
+    """
+
+    __slots__ = ("_compressor",)
+
+    def __init__(
+        self,
+        protocol: WebSocketProtocol,
+        metrics: Metrics,
+        max_buffer: int,
+        compressor: Compressor,
+    ) -> None:
+        super().__init__(protocol, metrics, max_buffer)
+        self._compressor = compressor
+
+    def write(self, frames: bytes, texts: Sequence[bytes]) -> None:
+        """Write texts; `frames` are for sockets without compression."""
+        super().write(self._compressor.frames(texts), texts)
+
+    def write_text(self, text: bytes) -> None:
+        """Frame and write one JSON text."""
+        super().write(self._compressor.frame(text), (text,))
 
 
 def _short(reason: str) -> str:

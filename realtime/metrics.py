@@ -75,6 +75,7 @@ class Metrics(Struct):
         repeats: events that came again and were dropped.
         holes: read from the stream; `gaps`: of these, what it no longer had.
         redelivered: repeats for want of an acknowledgement.
+        compressions: texts compressed, each for all sockets that take it so.
         auth: answers of the backend by outcome: `accepted`, `denied`, `unavailable`.
         published: what clients published, by outcome: `ok`, `duplicate`, `failed`.
         closes: sockets closed by us, by code; `errors`: error frames by code.
@@ -90,6 +91,7 @@ class Metrics(Struct):
     holes: int = 0
     gaps: int = 0
     redelivered: int = 0
+    compressions: int = 0
     auth: Counter[str] = field(default_factory=counter)
     auth_seconds: Histogram = field(default_factory=Histogram)
     published: Counter[str] = field(default_factory=counter)

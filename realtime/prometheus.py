@@ -41,6 +41,7 @@ COUNTERS = {
     "holes": "Holes read from the stream.",
     "gaps": "Holes that the stream could not fill.",
     "redelivered": "Events sent again for want of an acknowledgement.",
+    "compressions": "Texts compressed, each once for all sockets.",
     "layer_losses": "Times the channel layer was away and came back.",
     "canary_failures": "Events of the canary that did not come back in time.",
 }

@@ -23,10 +23,12 @@ from daphne.server import Server
 from twisted.internet import defer, reactor
 
 from . import lifecycle
+from .compression import Compressor
 from .conf import settings
 from .consumers import WRITER
 from .daphne_protocol import GatewayProtocol, InboundQueue
-from .direct_socket import DirectSocket
+from .direct_socket import CompressingSocket, DirectSocket
+from .metrics import Metrics
 from .runtime import get_runtime
 from .sse import REQUEST
 
@@ -73,6 +75,7 @@ class GatewayServer(Server):  # type: ignore[misc]
         self._ready = ready
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._compressor: Compressor | None = None
         super().__init__(
             application,
             endpoints=endpoints,
@@ -101,7 +104,7 @@ class GatewayServer(Server):  # type: ignore[misc]
             lifecycle.refused(address, str(REFUSALS[refused][0]), REFUSALS[refused][1])
             return queue
         protocol.address = address
-        protocol.writer = DirectSocket(protocol, runtime.metrics, settings.MAX_BUFFER)
+        protocol.writer = self._writer(protocol, runtime.metrics)
         scope["extensions"] = {WRITER: protocol.writer}
         scope.setdefault("asgi", {"version": "3.0"})
         self.connections[protocol]["application_instance"] = asyncio.ensure_future(
@@ -120,6 +123,13 @@ class GatewayServer(Server):  # type: ignore[misc]
     def kill_all_applications(self) -> defer.Deferred[None]:
         """Drain before Daphne's reactor stops."""
         return defer.Deferred.fromFuture(asyncio.ensure_future(self._shut_down()))
+
+    def _writer(self, protocol: GatewayProtocol, metrics: Metrics) -> DirectSocket:
+        if protocol.extension is None:
+            return DirectSocket(protocol, metrics, settings.MAX_BUFFER)
+        if self._compressor is None:
+            self._compressor = Compressor(metrics, settings.COMPRESSION_MIN_BYTES)
+        return CompressingSocket(protocol, metrics, settings.MAX_BUFFER, self._compressor)
 
     def _configure(self) -> None:
         self.ws_factory.setProtocolOptions(

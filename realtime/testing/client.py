@@ -80,11 +80,11 @@ class RealtimeClient:
         Args:
             options: further ones of the websockets library.
         """
+        options.setdefault("compression", None)
         self._ws = await connect(
             self.url,
             origin=self._origin,  # type: ignore[arg-type]
             additional_headers=self._headers,
-            compression=None,
             max_size=None,
             ping_interval=None,
             close_timeout=2,

@@ -85,6 +85,9 @@ class RawSocket:
 
     Args:
         receive_buffer: SO_RCVBUF in bytes.
+
+    Attributes:
+        head: status and headers of the answer to the upgrade.
     """
 
     def __init__(self, port: int, *, receive_buffer: int | None = None) -> None:
@@ -95,6 +98,7 @@ class RawSocket:
         if receive_buffer is not None:
             self.widen(receive_buffer)
         self.data = b""
+        self.head = b""
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -132,8 +136,8 @@ class RawSocket:
             if not data:
                 return 0
             self.data += data
-        head, self.data = self.data.split(b"\r\n\r\n", 1)
-        return int(head.split(b" ", 2)[1])
+        self.head, self.data = self.data.split(b"\r\n\r\n", 1)
+        return int(self.head.split(b" ", 2)[1])
 
     async def open(self, token: str, *topics: str) -> None:
         """Shake hands, authenticate and subscribe."""

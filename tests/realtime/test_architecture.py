@@ -21,6 +21,7 @@ FLOOR_2 = {
     "admission",
     "authentication",
     "bridge",
+    "compression",
     "connection",
     "control",
     "delivery",

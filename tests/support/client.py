@@ -27,6 +27,7 @@ class TestClient(RealtimeClient):
         recorder: where messages are recorded; one may serve a client's successive connections.
         read: read frames as they come.
         receive_buffer: SO_RCVBUF in bytes.
+        compression: "deflate" offers permessage-deflate, as browsers do.
         options: those of RealtimeClient.
     """
 
@@ -41,6 +42,7 @@ class TestClient(RealtimeClient):
         recorder: Recorder | None = None,
         read: bool = True,
         receive_buffer: int | None = None,
+        compression: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(url, **options)
@@ -49,6 +51,7 @@ class TestClient(RealtimeClient):
         self._connect_fields = dict(connect_fields or {})
         self._read = read
         self._receive_buffer = receive_buffer
+        self._compression = compression
 
     # The connection.
 
@@ -60,7 +63,7 @@ class TestClient(RealtimeClient):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
             raw.setblocking(False)
             await asyncio.get_running_loop().sock_connect(raw, (parts.hostname, parts.port))
-        await super().open(**options)
+        await super().open(compression=self._compression, **options)
         if not self._read:
             await self._end_reader()
 

@@ -1,0 +1,43 @@
+"""Compression as a client does it, and gateways with and without it."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.faults.wire import TEXT, frame
+from tests.support.client import TestClient
+from tests.support.gateways import Gateway
+
+OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
+COMPRESSED = 0b100  # RSV1
+
+
+def compressed(payload: bytes) -> bytes:
+    """Return a message's payload as a client compresses it, with the usual window."""
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return (stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+def said(*, rsv: int = COMPRESSED, **fields: Any) -> bytes:
+    """Return a compressed text frame with one JSON object."""
+    return frame(TEXT, compressed(json.dumps(fields).encode()), rsv=rsv)
+
+
+def run(directory: Path, template: Path, **env: str) -> Iterator[Gateway]:
+    """Run a gateway; it has had no exception when it ends."""
+    site = Gateway(directory, template, env)
+    try:
+        site.start()
+        yield site
+        assert "Traceback" not in site.processes[0].text()
+    finally:
+        site.close()
+
+
+def client(site: Gateway, compression: str | None, user: str = "alice") -> TestClient:
+    """Return a client of a demo user: compression "deflate" offers it, None does not."""
+    return TestClient(site.ws_url(), token=site.token(user), compression=compression)
