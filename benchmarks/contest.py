@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from .client import Dialect
 from .figures import OURS, Figure
-from .load import Dialect, Load
+from .load import Load
 from .peers.base import Missing, Peer
 from .publisher import Publisher
 
@@ -56,13 +57,6 @@ class Contestant:
     def open(self, count: int) -> None:
         """Open clients 0 to count - 1."""
         self.load.open(range(count), timeout=120)
-
-
-def open_all(contestants: Sequence[Contestant], count: int) -> None:
-    """Open clients 0 to count - 1 of each."""
-    for contestant in contestants:
-        contestant.open(count)
-        tend(contestants)
 
 
 def tend(contestants: Sequence[Contestant]) -> None:
@@ -110,6 +104,19 @@ class Bench:
                 started.append(Contestant(peer, load, publisher))
             yield started
 
+    def prepare(
+        self,
+        contestants: Sequence[Contestant],
+        figures: Sequence[Figure],
+        step: Callable[[Contestant], object],
+    ) -> list[Contestant]:
+        """Have each contestant take a step before its turns; return those that could."""
+        for contestant in contestants:
+            with self._may_fail(contestant, figures):
+                step(contestant)
+            tend(contestants)
+        return standing(contestants, figures)
+
     def contest(
         self,
         contestants: Sequence[Contestant],
@@ -120,13 +127,10 @@ class Bench:
     ) -> None:
         """Give each contestant one turn a round, forwards and backwards by turns.
 
-        A peer that fails is noted as skipped and leaves.
+        One that fails has no more turns in this workload, and the figures say why.
 
         Args:
             rounds: None: as many as the scale says.
-
-        Raises:
-            OSError, Missing: when ours fails, for then there is nothing to compare.
         """
         left = list(contestants)
         busy: dict[str, list[float]] = {}
@@ -135,19 +139,14 @@ class Bench:
                 name = contestant.peer.name
                 tend(left)
                 used, begun = time.process_time(), time.monotonic()
-                try:
+                with self._may_fail(contestant, figures):
                     turn = measure(contestant)
-                except (OSError, Missing) as exc:
-                    if name == figures[0].ours:
-                        raise
-                    self.skip(name, f"failed in {figures[0].key}: {exc}")
-                    continue
-                share = (time.process_time() - used) / (time.monotonic() - begun)
-                busy.setdefault(name, []).append(share)
-                for figure, value in zip(figures, turn.values, strict=True):
-                    figure.samples.setdefault(name, []).append(value)
-                    figure.lost[name] = figure.lost.get(name, 0) + turn.lost
-            left = [one for one in left if one.peer.name not in self.skipped]
+                    share = (time.process_time() - used) / (time.monotonic() - begun)
+                    busy.setdefault(name, []).append(share)
+                    for figure, value in zip(figures, turn.values, strict=True):
+                        figure.samples.setdefault(name, []).append(value)
+                        figure.lost[name] = figure.lost.get(name, 0) + turn.lost
+            left = standing(left, figures)
         for figure in figures:
             figure.busy = {name: median(shares) for name, shares in busy.items()}
             figure.load_average = os.getloadavg()[0]
@@ -158,6 +157,19 @@ class Bench:
         if name not in self.skipped:
             self.skipped[name] = reason
             self.say(f"  skipped: {name}: {reason}")
+
+    @contextmanager
+    def _may_fail(self, contestant: Contestant, figures: Sequence[Figure]) -> Iterator[None]:
+        """Note what fails within as this contestant's failure, and let go of its sockets."""
+        name = contestant.peer.name
+        try:
+            yield
+        except (OSError, Missing) as exc:
+            reason = str(exc) or type(exc).__name__
+            contestant.load.close()
+            for figure in figures:
+                figure.failed[name] = reason
+            self.say(f"  failed: {name}: {reason}")
 
     def _wants(self, name: str) -> bool:
         # Every shape of ours stays: without it there is no ratio.
@@ -188,6 +200,11 @@ class Bench:
             self.skip(name, str(exc))
             return None
         return peer
+
+
+def standing(contestants: Sequence[Contestant], figures: Sequence[Figure]) -> list[Contestant]:
+    """Return the contestants that have not failed."""
+    return [one for one in contestants if one.peer.name not in figures[0].failed]
 
 
 def summary(figure: Figure) -> str:

@@ -22,6 +22,7 @@ class Figure:
         samples: peer -> one value a round. The rounds of all peers are interleaved.
         busy: peer -> share of a core that the load generator used, median.
         lost: peer -> events that did not arrive in all.
+        failed: peer -> why it has fewer turns than the others, or none.
         ours: whose ratio to the others counts.
     """
 
@@ -32,6 +33,7 @@ class Figure:
     samples: dict[str, list[float]] = field(default_factory=dict)
     busy: dict[str, float] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
     ours: str = OURS
     load_average: float = 0.0
 

@@ -1,8 +1,7 @@
 """A load generator for WebSockets, light enough not to be what is measured.
 
-Raw sockets on epoll, no frame objects: an event is counted by a marker in its bytes, which every
-payload holds once whatever the peer wraps round it, and one socket in 16 is sampled for latency.
-How busy it was is noted beside each figure, and a sender in C (peers/sender.c) shows what it takes.
+Raw sockets on epoll, no frame objects (client.py); one socket in 16 is sampled for latency. How
+busy it was is noted beside each figure, and senders in C (peers/sender.c) show what it takes.
 """
 
 from __future__ import annotations
@@ -16,96 +15,11 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-MARKER = b'"at":'
-"""In every event exactly once: when it was published, Unix seconds."""
-SAMPLE = 16
+from .client import Client, Dialect, Step, latency_of
+
 _READ = 1 << 18
-_ENDS = b"}\n]"
-_PING, _PONG = b"\x89", 0x8A
 _KEY = base64.b64encode(b"benchmark client").decode()
-
-
-def mask(payload: bytes, opcode: int = 0x81) -> bytes:
-    """Return a client frame; its mask is zero, which is a mask too (RFC 6455 §5.3)."""
-    size = len(payload)
-    if size < 126:
-        return bytes((opcode, 0x80 | size)) + b"\0\0\0\0" + payload
-    return bytes((opcode, 0xFE)) + size.to_bytes(2, "big") + b"\0\0\0\0" + payload
-
-
-@dataclass(frozen=True)
-class Step:
-    """A frame to send, and what its answer holds."""
-
-    frame: bytes
-    answer: bytes
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """How a client of some peer opens.
-
-    Attributes:
-        path: client number -> path of the upgrade request.
-        steps: client number -> what is said after the upgrade, in turn.
-        marker: what is counted: in every event exactly once.
-    """
-
-    path: Callable[[int], str]
-    steps: Callable[[int], Sequence[Step]]
-    marker: bytes = MARKER
-
-
-class Client:
-    """One raw WebSocket client; `heard` is what it was told while it opened."""
-
-    __slots__ = ("events", "heard", "marker", "number", "sampled", "since", "sock", "steps", "tail")
-
-    def __init__(self, number: int, steps: deque[Step], marker: bytes) -> None:
-        self.number = number
-        self.steps = steps
-        self.marker = marker
-        self.sock = socket.socket()
-        self.sock.setblocking(False)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sampled = number % SAMPLE == 0
-        self.events = 0
-        self.heard = self.tail = b""
-        self.since = 0.0
-
-    def read(self) -> bytes | None:
-        """Return what came (with what was left of the last read), None at the end."""
-        try:
-            piece = self.sock.recv(_READ)
-        except BlockingIOError:
-            return b""
-        except OSError:
-            return None
-        if not piece:
-            return None
-        return self.tail + piece if self.tail else piece
-
-    def count(self, data: bytes) -> int:
-        """Count the events in what was read, and keep what may be the beginning of one."""
-        count = data.count(self.marker)
-        self.events += count
-        self.tail = b"" if data[-1] in _ENDS else data[1 - len(self.marker) :]
-        if data.startswith(_PING):
-            self._pong(data)
-        elif (end := data.find(b"}" + _PING)) >= 0:
-            self._pong(data[end + 1 :])
-        return count
-
-    def _pong(self, ping: bytes) -> None:
-        end = 2 + ping[1] if len(ping) > 1 else 2
-        if end >= len(ping):
-            # Nothing follows it, and its own bytes begin no marker.
-            self.tail = b""
-        # Where the other side is gone, the next read says so.
-        with contextlib.suppress(OSError):
-            self.sock.send(mask(ping[2:end], _PONG))
 
 
 class Load:
@@ -126,6 +40,7 @@ class Load:
         self.events = 0
         self.closed = 0
         self.latencies: list[float] = []
+        self._buffer = bytearray(_READ)
 
     def open(self, numbers: Sequence[int], *, at_once: int = 64, timeout: float = 60.0) -> float:
         """Open clients, `at_once` under way at a time; return the seconds it took.
@@ -171,6 +86,7 @@ class Load:
             When the last event came, in monotonic seconds.
         """
         clients, poll, latencies = self._clients, self._epoll.poll, self.latencies
+        buffer = self._buffer
         last = time.monotonic()
         until = last + timeout
         turn()
@@ -178,16 +94,16 @@ class Load:
             ready = poll(0.1)
             for descriptor, _ in ready:
                 client = clients[descriptor]
-                data = client.read()
-                if data is None:
+                size = client.read(buffer)
+                if size is None:
                     self._lost(descriptor)
-                elif data:
-                    count = client.count(data)
+                elif size:
+                    count = client.count(buffer, size)
                     self.events += count
                     if answer is not None:
                         if count:
                             answer(client)
-                    elif client.sampled and (latency := latency_of(data)) is not None:
+                    elif client.sampled and (latency := latency_of(buffer, size)) is not None:
                         latencies.append(latency)
             now = time.monotonic()
             if ready:
@@ -229,11 +145,11 @@ class Load:
     def _proceed(self, client: Client) -> bool:
         """Take one opening a step further; say whether it is open now."""
         if not client.steps:
-            data = client.read()
-            if data is None:
+            size = client.read(self._buffer)
+            if size is None:
                 self._lost(client.sock.fileno())
-            elif data:
-                self.events += client.count(data)
+            elif size:
+                self.events += client.count(self._buffer, size)
             return False
         step = client.steps[0]
         if step.frame and not client.heard:
@@ -247,10 +163,13 @@ class Load:
         return self._hear(client)
 
     def _hear(self, client: Client) -> bool:
-        data = client.read()
+        size = client.read(self._buffer)
         answer = client.steps[0].answer
-        if data is None:
+        if size is None:
             raise ConnectionError(f"closed while waiting for {answer!r}: {client.heard[-300:]!r}")
+        if not size:
+            return False
+        data = bytes(self._buffer[:size])
         client.heard += data[len(client.tail) :]
         client.tail = data
         while client.steps and client.steps[0].answer in client.tail:
@@ -263,7 +182,7 @@ class Load:
             return False
         rest, client.tail = client.tail, b""
         if rest:
-            self.events += client.count(rest)
+            self.events += client.count(bytearray(rest), len(rest))
         return True
 
     def _lost(self, descriptor: int) -> None:
@@ -271,17 +190,6 @@ class Load:
             self._epoll.unregister(descriptor)
         self._clients.pop(descriptor).sock.close()
         self.closed += 1
-
-
-def latency_of(data: bytes) -> float | None:
-    """Return how old the last event in `data` is, in seconds."""
-    at = data.rfind(MARKER)
-    if at < 0 or (end := data.find(b"}", at)) < 0:
-        return None
-    try:
-        return time.time() - float(data[at + len(MARKER) : end])
-    except ValueError:
-        return None
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import select
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -15,10 +16,11 @@ from dataclasses import dataclass
 
 Encode = Callable[[str, bytes], bytes]
 """Topic and payload to the bytes that publish it."""
+HTTP_ANSWER = b"HTTP/1.1 "
 
 
 def payload_of(number: int, padding: int = 60) -> bytes:
-    """Return an event of about 110 bytes; its stamp is the last field (see load.MARKER)."""
+    """Return an event of about 110 bytes; its stamp is the last field (see client.MARKER)."""
     return b'{"n":%d,"pad":"%b","at":%.6f}' % (number, b"x" * padding, time.time())
 
 
@@ -45,11 +47,16 @@ def http_encode(path: str, body: bytes, headers: str = "") -> bytes:
 
 @dataclass(frozen=True)
 class Way:
-    """How to publish at some peer: where, what is said first, and how a message is encoded."""
+    """How to publish at some peer: where, what is said first, and how a message is encoded.
+
+    Attributes:
+        answer: what every answer to a publish holds once; empty: it is not waited for.
+    """
 
     port: int
     encode: Encode
     hello: bytes = b""
+    answer: bytes = b""
 
 
 def nats_way(port: int, rename: Callable[[str], str] = lambda topic: topic) -> Way:
@@ -66,6 +73,8 @@ class Publisher:
 
     def __init__(self, way: Way) -> None:
         self._encode = way.encode
+        self._answer = way.answer
+        self._tail = b""
         self._sock = socket.create_connection(("127.0.0.1", way.port), timeout=10)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if way.hello:
@@ -74,6 +83,7 @@ class Publisher:
         # With a timeout set, Python would wait for input whatever the flags say.
         self._sock.settimeout(None)
         self.published = 0
+        self.answered = 0
 
     def publish(self, topic: str) -> None:
         """Publish one event, stamped now."""
@@ -90,16 +100,50 @@ class Publisher:
         self.drain()
 
     def drain(self) -> None:
-        """Read and throw away what was answered."""
+        """Read what was answered, count it and throw it away.
+
+        Raises:
+            ConnectionError: when the peer closed.
+        """
         with contextlib.suppress(BlockingIOError):
             while data := self._sock.recv(1 << 18, socket.MSG_DONTWAIT):
                 if data.startswith(b"PING\r\n"):
                     self._sock.sendall(b"PONG\r\n")
+                if self._answer:
+                    data = self._tail + data
+                    self.answered += data.count(self._answer)
+                    self._tail = data[1 - len(self._answer) :]
+            raise ConnectionError("it closed the connection that publishes")
+
+    def settle(self, timeout: float = 30.0) -> None:
+        """Wait until every publish is answered, where the peer answers.
+
+        A server whose answers are not read stops reading too, and may close in the end: nginx
+        does after a minute (`send_timeout`).
+
+        Args:
+            timeout: in seconds.
+
+        Raises:
+            TimeoutError: when some are not answered in time.
+            ConnectionError: when the peer closed.
+        """
+        readable = select.poll()
+        readable.register(self._sock, select.POLLIN)
+        deadline = time.monotonic() + timeout
+        while self._answer and self.answered < self.published:
+            left = deadline - time.monotonic()
+            if left <= 0 or not readable.poll(left * 1000):
+                missing = self.published - self.answered
+                raise TimeoutError(f"{missing} publishes were not answered in {timeout:g} s")
+            self.drain()
 
     def close(self) -> None:
         """Read what is answered for a moment, then close: a server may drop what is unread."""
         time.sleep(0.05)
-        self.drain()
+        # What was measured before does not depend on whether the peer is still there.
+        with contextlib.suppress(OSError):
+            self.drain()
         self._sock.close()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .figures import TARGETS, Figure
+from .figures import TARGETS, Figure, Target
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 """Between these comments of a page stand the tables of the last run."""
@@ -52,12 +52,23 @@ def target_rows(results: Results) -> Iterator[tuple[str, str, str]]:
     for target in TARGETS:
         value = target.value(figures)
         if value is None:
-            why = results.skipped.get(target.peer or "")
-            yield target.text, "not measured", f"skipped: {why}" if why else "not run"
+            yield target.text, "not measured", absence(results, target, figures)
         else:
             unit = f" {figures[target.figure].unit}" if target.peer is None else " ×"
             said = "reached" if target.reached(value) else "not reached"
             yield target.text, f"{number(value)}{unit}", said
+
+
+def absence(results: Results, target: Target, figures: Mapping[str, Figure]) -> str:
+    """Return why there is no figure for a target."""
+    if why := results.skipped.get(target.peer or ""):
+        return f"skipped: {why}"
+    figure = figures.get(target.figure)
+    if figure is not None:
+        for name in (figure.ours, target.peer):
+            if name in figure.failed:
+                return f"failed: {name}: {figure.failed[name]}"
+    return "not run"
 
 
 def figure_rows(figure: Figure) -> Iterator[tuple[str, str, str, str, str]]:
@@ -69,6 +80,8 @@ def figure_rows(figure: Figure) -> Iterator[tuple[str, str, str, str, str]]:
             notes.append(f"{figure.busy[name]:.0%}")
         if figure.lost.get(name):
             notes.append(f"{figure.lost[name]:,} lost")
+        if name in figure.failed:
+            notes.append(f"failed in turn {len(samples) + 1}: {figure.failed[name]}")
         yield (
             name,
             f"{number(figure.median(name) or 0.0)} {figure.unit}",
@@ -76,6 +89,9 @@ def figure_rows(figure: Figure) -> Iterator[tuple[str, str, str, str, str]]:
             "" if ratio is None else f"{ratio:.2f} ×",
             ", ".join(notes),
         )
+    for name, reason in figure.failed.items():
+        if name not in figure.samples:
+            yield name, "failed", "", "", reason
 
 
 def number(value: float) -> str:
@@ -115,7 +131,7 @@ def as_markdown(results: Results) -> str:
         "",
         "| to reach | measured | |",
         "|---|---|---|",
-        *(f"| {text} | {value} | {said} |" for text, value, said in target_rows(results)),
+        *(table_row(row) for row in target_rows(results)),
     ]
     for figure in results.figures:
         lines += [
@@ -126,7 +142,7 @@ def as_markdown(results: Results) -> str:
             "",
             "| | median | rounds | ours / theirs | load generator |",
             "|---|---|---|---|---|",
-            *(f"| {' | '.join(row)} |" for row in figure_rows(figure)),
+            *(table_row(row) for row in figure_rows(figure)),
         ]
     if results.path:
         lines += [
@@ -141,6 +157,12 @@ def as_markdown(results: Results) -> str:
     lines += [f"- {name}: {version}." for name, version in results.versions.items()]
     lines += [f"- {name}: skipped ({reason})." for name, reason in results.skipped.items()]
     return "\n".join(lines)
+
+
+def table_row(cells: Sequence[str]) -> str:
+    """Return a row of a Markdown table; what a peer said may hold anything."""
+    escaped = [cell.replace("|", "\\|").replace("\n", " ") for cell in cells]
+    return f"| {' | '.join(escaped)} |"
 
 
 def rewrite(page: Path, results: Results, pictures: Mapping[str, Path]) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.load import Dialect
+from benchmarks.client import Dialect
 from benchmarks.publisher import Way
 from realtime.embedded import end, free_port, spawn
 

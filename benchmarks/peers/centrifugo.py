@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 
-from benchmarks.load import Dialect, Step, mask
+from benchmarks.client import Dialect, Step, mask
 from benchmarks.publisher import Way, http_encode
 
 from .base import CACHE, HOST, Peer, install, tool

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import msgspec
 
-from benchmarks.load import Dialect, Step
+from benchmarks.client import Dialect, Step
 from benchmarks.publisher import Way, nats_way, redis_encode
 from realtime.embedded import NatsServer
 

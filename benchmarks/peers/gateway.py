@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 
-from benchmarks.load import Client, Dialect, Step, mask
+from benchmarks.client import Client, Dialect, Step, mask
 from benchmarks.publisher import Way, nats_way
 from realtime.embedded import NatsServer
 

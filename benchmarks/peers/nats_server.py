@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.load import Dialect, Step, mask
+from benchmarks.client import Dialect, Step, mask
 from benchmarks.publisher import Way, nats_way
 from realtime.embedded import NatsServer, find_binary
 

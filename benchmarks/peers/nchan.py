@@ -6,8 +6,8 @@ import getpass
 import subprocess
 from pathlib import Path
 
-from benchmarks.load import Dialect
-from benchmarks.publisher import Way, http_encode
+from benchmarks.client import Dialect
+from benchmarks.publisher import HTTP_ANSWER, Way, http_encode
 
 from .base import CACHE, HOST, Missing, Peer, install, tool
 
@@ -105,4 +105,7 @@ class Nchan(Peer):
         return Dialect(lambda number: f"/resume/{self.topic_of(number)}", lambda _: [])
 
     def way(self) -> Way:
-        return Way(self.port, lambda topic, payload: http_encode(f"/publish/{topic}", payload))
+        def encode(topic: str, payload: bytes) -> bytes:
+            return http_encode(f"/publish/{topic}", payload)
+
+        return Way(self.port, encode, answer=HTTP_ANSWER)

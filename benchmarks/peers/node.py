@@ -7,7 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-from benchmarks.load import Dialect, Step
+from benchmarks.client import Dialect, Step
 from benchmarks.publisher import Way, nats_way
 from realtime.broker import connected
 from realtime.embedded import NatsServer

@@ -1,9 +1,10 @@
 /*
  * The least that a fan-out can do: read lines on one connection, frame each once, and send() it
  * to every WebSocket. No TLS, no parsing, no second topic. It bounds what any gateway here can
- * reach, and shows what the load generator takes.
+ * reach, and shows what the load generator takes. With `joined`, the frames of all lines that were
+ * read together go out in one send() a socket.
  *
- *     sender WEBSOCKET_PORT PUBLISH_PORT
+ *     sender WEBSOCKET_PORT PUBLISH_PORT [joined]
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -23,6 +24,9 @@
 
 static int sockets[MAX_SOCKETS];
 static int count;
+/* Room for the frames of a full buffer: a line of n bytes takes n + 1 there, n + 2 or n + 4 here. */
+static char frames[2 * LINE];
+static size_t framed;
 
 static int listen_on(int port) {
     int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -52,16 +56,24 @@ static void send_all(int fd, const char *data, size_t size) {
     }
 }
 
-static void deliver(const char *line, size_t size) {
-    static char frame[LINE + 4];
-    size_t head = size < 126 ? 2 : 4;
-    frame[0] = (char)0x81;
-    frame[1] = size < 126 ? (char)size : 126;
-    frame[2] = (char)(size >> 8);
-    frame[3] = (char)size;
-    memcpy(frame + head, line, size);
-    for (int i = 0; i < count; i++)
-        send_all(sockets[i], frame, head + size);
+static void add_frame(const char *line, size_t size) {
+    char *frame = frames + framed;
+    *frame++ = (char)0x81;
+    if (size < 126) {
+        *frame++ = (char)size;
+    } else {
+        *frame++ = 126;
+        *frame++ = (char)(size >> 8);
+        *frame++ = (char)size;
+    }
+    memcpy(frame, line, size);
+    framed = frame + size - frames;
+}
+
+static void deliver(void) {
+    for (int i = 0; i < count && framed; i++)
+        send_all(sockets[i], frames, framed);
+    framed = 0;
 }
 
 /* Accepts one upgrade, whatever it says: the request of the load generator comes in one piece. */
@@ -91,7 +103,8 @@ static void forget(int fd) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3)
+    int joined = argc == 4 && !strcmp(argv[3], "joined");
+    if (argc != 3 && !joined)
         return 2;
     static char buffer[LINE];
     size_t filled = 0;
@@ -122,9 +135,12 @@ int main(int argc, char **argv) {
                 filled += size;
                 char *start = buffer, *end;
                 while ((end = memchr(start, '\n', buffer + filled - start))) {
-                    deliver(start, end - start);
+                    add_frame(start, end - start);
+                    if (!joined)
+                        deliver();
                     start = end + 1;
                 }
+                deliver();
                 filled -= start - buffer;
                 memmove(buffer, start, filled);
             } else {

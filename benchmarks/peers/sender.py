@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.load import Dialect
+from benchmarks.client import Dialect
 from benchmarks.publisher import Way
 from realtime.embedded import free_port
 
@@ -15,6 +15,7 @@ class Sender(Peer):
     """Sends every line that is published to every socket; knows one topic only."""
 
     name = "C send loop"
+    mode: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,10 +27,17 @@ class Sender(Peer):
         install([tool("gcc"), "-O2", "-Wall", "-o", str(PROGRAM), str(source)], CACHE)
 
     def launch(self) -> None:
-        self.run("sender", [str(PROGRAM), str(self.port), str(self.publish_port)])
+        self.run("sender", [str(PROGRAM), str(self.port), str(self.publish_port), *self.mode])
 
     def dialect(self, topic: str | None) -> Dialect:
         return Dialect(lambda _: "/", lambda _: [])
 
     def way(self) -> Way:
         return Way(self.publish_port, lambda _, payload: payload + b"\n")
+
+
+class JoiningSender(Sender):
+    """The same, with one `send` a socket for all events that were read together."""
+
+    name = "C send loop, joined"
+    mode = ("joined",)

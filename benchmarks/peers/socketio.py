@@ -6,7 +6,7 @@ import json
 
 import msgspec
 
-from benchmarks.load import Dialect, Step, mask
+from benchmarks.client import Dialect, Step, mask
 from benchmarks.publisher import Way, redis_encode
 
 from .base import Peer, tool

@@ -121,7 +121,6 @@ def rules(bench: Bench) -> list[Figure]:
         return peer.dialect(None)
 
     with bench.contestants(Gateway, ManyRules, dialect=dialect) as contestants:
-        for contestant in contestants:
-            measure(contestant)
-        bench.contest(contestants, [figure], measure)
+        ready = bench.prepare(contestants, [figure], measure)
+        bench.contest(ready, [figure], measure)
     return [figure]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import closing
 
 from benchmarks.contest import Bench, Contestant, Turn
 from benchmarks.figures import Figure
@@ -35,9 +36,8 @@ def storm(bench: Bench) -> list[Figure]:
         return Turn([sockets / seconds])
 
     with bench.contestants(Gateway, Node, dialect=lambda peer: peer.dialect(None)) as contestants:
-        for contestant in contestants:
-            measure(contestant)
-        bench.contest(contestants, [figure], measure)
+        ready = bench.prepare(contestants, [figure], measure)
+        bench.contest(ready, [figure], measure)
     return [figure]
 
 
@@ -68,17 +68,20 @@ def comeback(bench: Bench) -> list[Figure]:
     users = 400
     figure = Figure("resume", f"{users} clients come back to {MISSED} events each", "deliveries/s")
 
+    def publish(contestant: Contestant) -> None:
+        topics = [contestant.peer.topic_of(number) for number in range(users)]
+        for _ in range(MISSED):
+            contestant.publisher.publish_all(topics)
+            contestant.publisher.settle()
+        stored(contestant.peer, users * MISSED)
+
     def measure(contestant: Contestant) -> Turn:
         return back(contestant, users)
 
     peers = (Gateway, NatsConsumers, Nchan)
     with bench.contestants(*peers, dialect=lambda peer: peer.dialect(None)) as contestants:
-        for contestant in contestants:
-            topics = [contestant.peer.topic_of(number) for number in range(users)]
-            for _ in range(MISSED):
-                contestant.publisher.publish_all(topics)
-            stored(contestant.peer, users * MISSED)
-        bench.contest(contestants, [figure], measure)
+        ready = bench.prepare(contestants, [figure], publish)
+        bench.contest(ready, [figure], measure)
     return [figure]
 
 
@@ -93,11 +96,10 @@ def back(contestant: Contestant, users: int) -> Turn:
     else:
         assert isinstance(peer, NatsConsumers | Nchan)
         dialect = peer.resuming()
-    again = Load(peer.port, dialect)
-    begun = time.monotonic()
-    again.open(range(users))
-    last = again.run(users * MISSED, 30)
-    again.close()
+    with closing(Load(peer.port, dialect)) as again:
+        begun = time.monotonic()
+        again.open(range(users))
+        last = again.run(users * MISSED, 30)
     return Turn([again.events / (last - begun)], users * MISSED - again.events)
 
 

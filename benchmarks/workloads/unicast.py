@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import cycle, islice
 
-from benchmarks.contest import Bench, Contestant, Turn, open_all
+from benchmarks.contest import Bench, Contestant, Turn
 from benchmarks.figures import Figure
 from benchmarks.peers.base import Peer
 from benchmarks.peers.centrifugo import Centrifugo
@@ -39,13 +39,13 @@ def thousand(bench: Bench) -> list[Figure]:
     figure = Figure("unicast-1000", "unicast, 1,000 users", "deliveries/s")
     peers: tuple[type[Peer], ...] = (Gateway, Node, NatsWebSocket, Nchan, Centrifugo, SocketIo)
     with bench.contestants(*peers, dialect=lambda peer: peer.dialect(None)) as contestants:
-        open_all(contestants, 1000)
+        ready = bench.prepare(contestants, [figure], lambda one: one.open(1000))
 
         def measure(contestant: Contestant) -> Turn:
             spread(contestant, 1000, WARM_UP)
             return spread(contestant, 1000, bench.scale.seconds)
 
-        bench.contest(contestants, [figure], measure)
+        bench.contest(ready, [figure], measure)
     return [figure]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from itertools import count
 
-from benchmarks.contest import Bench, Contestant, Turn, open_all
+from benchmarks.client import Client
+from benchmarks.contest import Bench, Contestant, Turn
 from benchmarks.figures import Figure
-from benchmarks.load import Client, percentile
+from benchmarks.load import percentile
 from benchmarks.peers.channels import StockBridge
 from benchmarks.peers.gateway import Clustered, Gateway, publish_frame
 from benchmarks.peers.node import Node, StoringNode
@@ -34,8 +35,8 @@ def publish(bench: Bench) -> list[Figure]:
 
     peers = (Gateway, StoringNode, Node)
     with bench.contestants(*peers, dialect=lambda peer: peer.publishing()) as contestants:
-        open_all(contestants, PUBLISHERS)
-        bench.contest(contestants, [rate, half], measure)
+        ready = bench.prepare(contestants, [rate, half], lambda one: one.open(PUBLISHERS))
+        bench.contest(ready, [rate, half], measure)
     return [rate, half]
 
 
@@ -84,6 +85,6 @@ def bridge(bench: Bench) -> list[Figure]:
 
     peers = (Clustered, StockBridge)
     with bench.contestants(*peers, dialect=lambda peer: peer.dialect(TOPIC)) as contestants:
-        open_all(contestants, 1)
-        bench.contest(contestants, [figure], measure)
+        ready = bench.prepare(contestants, [figure], lambda one: one.open(1))
+        bench.contest(ready, [figure], measure)
     return [figure]

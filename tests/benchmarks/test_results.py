@@ -8,7 +8,16 @@ import pytest
 
 from benchmarks.__main__ import WORKLOADS, parse, scale_of
 from benchmarks.figures import Figure, Target
-from benchmarks.results import BEGIN, END, Results, as_text, rewrite, target_rows
+from benchmarks.results import (
+    BEGIN,
+    END,
+    Results,
+    as_markdown,
+    as_text,
+    figure_rows,
+    rewrite,
+    target_rows,
+)
 
 
 def results(*figures: Figure, **skipped: str) -> Results:
@@ -47,6 +56,22 @@ def test_results_survive_their_file_and_are_shown(tmp_path: Path) -> None:
     text = as_text(Results.read(tmp_path / "results.json"))
     assert "a title" in text
     assert "7 lost" in text
+
+
+def test_peer_that_failed_is_told_in_its_row_and_beside_its_target() -> None:
+    figure = Figure(
+        "fanout-500",
+        "a title",
+        "1/s",
+        samples={"gateway": [1.0, 1.0], "nchan": [2.0]},
+        failed={"nchan": "reset", "centrifugo": "said | this"},
+    )
+    rows = [cells for name, *cells in figure_rows(figure)]
+    assert rows[1][-1] == "failed in turn 2: reset"
+    assert rows[2] == ["failed", "", "", "said | this"]
+    targets = {text: said for text, _, said in target_rows(results(figure))}
+    assert targets["fan-out, 500 sockets: 1.0 × Centrifugo"] == "failed: centrifugo: said | this"
+    assert "| centrifugo | failed |  |  | said \\| this |" in as_markdown(results(figure))
 
 
 def test_report_is_rewritten_between_its_comments_and_nowhere_else(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import struct
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks import path
+from benchmarks.client import MARKER, Client, mask
 from benchmarks.contest import Bench, Contestant, Scale, Turn
 from benchmarks.figures import Figure
-from benchmarks.load import MARKER, Client, Load, mask
+from benchmarks.load import Load
 from benchmarks.peers.base import Missing, Peer
 from benchmarks.peers.gateway import Gateway
-from benchmarks.peers.sender import Sender
-from benchmarks.publisher import Publisher
+from benchmarks.peers.sender import JoiningSender, Sender
+from benchmarks.publisher import HTTP_ANSWER, Publisher, Way
 from benchmarks.workloads.fanout import TOPIC, sustain
 from benchmarks.workloads.unicast import spread
 
@@ -32,10 +34,10 @@ def bench(tmp_path: Path) -> Bench:
     )
 
 
-@pytest.fixture
-def sender(tmp_path: Path) -> Iterator[Sender]:
-    Sender.install()
-    peer = Sender()
+@pytest.fixture(params=[Sender, JoiningSender])
+def sender(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sender]:
+    peer: Sender = request.param()
+    peer.install()
     try:
         peer.start(tmp_path)
         yield peer
@@ -72,13 +74,33 @@ def test_client_answers_each_ping_with_its_payload(before: bytes) -> None:
     client = Client(0, deque(), MARKER)
     client.sock.close()
     client.sock = near
+    buffer = bytearray(100)
     for payload in (b"1234", b"5678"):
         far.sendall(before + b"\x89\x04" + payload)
-        data = client.read()
-        assert data is not None
-        client.count(data)
+        size = client.read(buffer)
+        assert size
+        client.count(buffer, size)
         assert far.recv(100) == mask(payload, 0x8A)
     assert client.events == 2 * before.count(MARKER)
+    near.close()
+    far.close()
+
+
+@pytest.mark.parametrize("room", range(8, 70))
+def test_client_counts_each_event_once_wherever_a_read_ends(room: int) -> None:
+    event = b'{"n":1,"pad":"x","at":1763750000.5}'
+    # The length of the last kind is the opcode of a ping.
+    frames = [b"\x81" + bytes([len(event)]) + event, b"\x81\x89" + event, event + b"\n"]
+    near, far = socket.socketpair()
+    client = Client(0, deque(), MARKER)
+    client.sock.close()
+    client.sock = near
+    near.setblocking(False)
+    far.sendall(b"".join(frames) * 7)
+    buffer = bytearray(room)
+    while size := client.read(buffer):
+        client.count(buffer, size)
+    assert client.events == 21
     near.close()
     far.close()
 
@@ -111,6 +133,74 @@ def test_contest_measures_each_peer_once_a_round_and_skips_who_is_missing(bench:
     assert len(figure.samples["C send loop"]) == 2
     assert min(figure.samples["C send loop"]) > 0
     assert figure.lost == {"C send loop": 0}
+
+
+@needs_gcc
+def test_contest_goes_on_without_a_peer_that_fails_and_says_why(bench: Bench) -> None:
+    class Unready(Sender):
+        name = "unready"
+
+    figure = Figure("f", "f", "deliveries/s")
+    peers = (Sender, JoiningSender, Unready)
+
+    def step(contestant: Contestant) -> None:
+        if isinstance(contestant.peer, Unready):
+            raise TimeoutError
+        contestant.open(5)
+
+    def measure(contestant: Contestant) -> Turn:
+        name = contestant.peer.name
+        if name == JoiningSender.name and figure.samples.get(name):
+            raise ConnectionResetError("reset by peer")
+        return Turn([1.0])
+
+    with bench.contestants(*peers, dialect=lambda peer: peer.dialect(TOPIC)) as contestants:
+        ready = bench.prepare(contestants, [figure], step)
+        bench.contest(ready, [figure], measure, rounds=3)
+        assert contestants[1].load.clients == []
+    assert figure.samples == {Sender.name: [1.0] * 3, JoiningSender.name: [1.0]}
+    assert figure.failed == {JoiningSender.name: "reset by peer", "unready": "TimeoutError"}
+    assert bench.skipped == {}
+
+
+@pytest.fixture
+def publisher() -> Iterator[tuple[Publisher, socket.socket]]:
+    """A publisher, and the socket of the peer that it publishes to."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        way = Way(listener.getsockname()[1], lambda _, payload: payload, answer=HTTP_ANSWER)
+        publisher = Publisher(way)
+        far, _ = listener.accept()
+        yield publisher, far
+        publisher.close()
+        far.close()
+
+
+def test_publisher_settles_when_each_publish_is_answered_wherever_a_read_ends(
+    publisher: tuple[Publisher, socket.socket],
+) -> None:
+    near, far = publisher
+    near.publish_all([TOPIC] * 2)
+    answers = b"HTTP/1.1 202 Accepted\r\n\r\n" * 2
+    with pytest.raises(TimeoutError, match="2 publishes"):
+        near.settle(timeout=0.01)
+    for end in range(1, len(answers)):
+        far.sendall(answers[end - 1 : end])
+        near.drain()
+    assert near.answered == 2
+    near.settle()
+
+
+def test_publisher_whose_peer_resets_says_so_but_can_be_closed(
+    publisher: tuple[Publisher, socket.socket],
+) -> None:
+    near, far = publisher
+    near.publish(TOPIC)
+    # Closing with a linger of no time resets the connection.
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    far.close()
+    with pytest.raises(ConnectionError):
+        near.settle()
+    near.close()
 
 
 def test_gateway_is_started_and_delivers_to_each_user(bench: Bench) -> None:
