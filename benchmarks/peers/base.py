@@ -146,29 +146,32 @@ def tool(name: str) -> str:
     return found
 
 
-def install(argv: Sequence[str], cwd: Path, **env: str) -> None:
-    """Run an installer.
+def install(argv: Sequence[str], cwd: Path | str, *, timeout: float = 300.0) -> str:
+    """Run an installer; return what it printed.
+
+    Args:
+        timeout: in seconds.
 
     Raises:
-        Missing: with its last line when it fails, or takes over five minutes.
+        Missing: with its last line when it fails, or takes too long.
     """
-    cwd.mkdir(parents=True, exist_ok=True)
+    Path(cwd).mkdir(parents=True, exist_ok=True)
     what = " ".join([Path(argv[0]).name, *argv[1:3]])
     try:
         done = subprocess.run(
             argv,
             cwd=cwd,
-            env={**os.environ, **env},
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=timeout,
         )
     except subprocess.TimeoutExpired as exc:
         raise Missing(f"'{what}' took too long") from exc
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise Missing(f"'{what}' failed: {lines[-1].strip() if lines else 'no word'}")
+    return done.stdout
 
 
 def _resident(pid: int) -> int:
