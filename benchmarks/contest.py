@@ -172,8 +172,11 @@ class Bench:
             self.say(f"  failed: {name}: {reason}")
 
     def _wants(self, name: str) -> bool:
-        # Every shape of ours stays: without it there is no ratio.
-        return self.wanted is None or name in self.wanted or name.startswith(OURS)
+        # Every shape of ours stays: without it there is no ratio. Of the others, one word before
+        # a comma means every shape: on the command line a comma parts the names.
+        if self.wanted is None or name.startswith(OURS):
+            return True
+        return name in self.wanted or name.partition(",")[0] in self.wanted
 
     def _start(self, make: type[Peer]) -> Peer | None:
         name = make.name

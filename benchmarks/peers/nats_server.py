@@ -61,26 +61,37 @@ class NatsConsumers(NatsWebSocket):
 
     name = "nats-server, consumers"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._comebacks = 0
+
     def launch(self) -> None:
         super().launch()
         assert self.nats is not None
         make_stream(self.nats.url, STREAM)
 
     def resuming(self) -> Dialect:
-        """Return how clients come back that have had nothing yet."""
+        """Return how clients come back that have had nothing yet.
+
+        Under subjects of their own: interest in the old ones would keep the consumers that nobody
+        needs any more, and nats-server was seen to make no more than 1,000.
+        """
+        self._comebacks += 1
+        prefix = f"deliver.{self._comebacks}"
 
         def steps(number: int) -> list[Step]:
             config = {
-                "deliver_subject": f"deliver.{number}",
+                "deliver_subject": f"{prefix}.{number}",
                 "deliver_policy": "all",
                 "ack_policy": "none",
                 "filter_subject": self.topic_of(number),
-                "inactive_threshold": 10**10,
+                # Nanoseconds.
+                "inactive_threshold": 10**9,
             }
             body = json.dumps({"stream_name": STREAM, "config": config})
             subject = f"$JS.API.CONSUMER.CREATE.{STREAM}"
             create = f"PUB {subject} deliver.none {len(body)}\r\n{body}\r\n"
-            join = f"{CONNECT}SUB deliver.{number} 1\r\n{create}PING\r\n"
+            join = f"{CONNECT}SUB {prefix}.{number} 1\r\n{create}PING\r\n"
             return [Step(say(join), b"PONG\r\n")]
 
         return Dialect(lambda _: "/", steps)
