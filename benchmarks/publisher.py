@@ -155,6 +155,7 @@ def _pace(way: Way, topic: str, rate: float, events: int) -> None:
         if wait > 0:
             time.sleep(wait)
         publisher.publish(topic)
+    publisher.settle(5)
     publisher.close()
 
 
