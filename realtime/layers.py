@@ -8,8 +8,6 @@ from the stream what is dropped here.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -17,24 +15,10 @@ from typing import Any, ClassVar
 
 from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer
-from channels_redis.pubsub import (
-    RedisPubSubChannelLayer,
-    RedisPubSubLoopLayer,
-    RedisSingleShardConnection,
-)
+from channels_redis.pubsub import RedisPubSubChannelLayer, RedisPubSubLoopLayer
 from channels_redis.utils import _wrap_close
-from redis.asyncio.client import PubSub
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
-logger = logging.getLogger(__name__)
-
-CAPACITY = 10_000
-"""Messages that wait for one channel, or for Redis, before further ones are dropped."""
-PIPELINE = 500
-"""Publishes that go to Redis in one round trip."""
-REDIS_TIMEOUT = 2.0
-"""Seconds for one round trip to Redis."""
+from .redis_shard import CAPACITY, RedisShard
 
 
 class InProcessChannelLayer(BaseChannelLayer):  # type: ignore[misc]
@@ -163,6 +147,18 @@ class RedisChannelLayer(RedisPubSubChannelLayer):  # type: ignore[misc]
         self.on_loss: list[Callable[[], None]] = []
         self.dropped = 0
 
+    async def group_send(self, group: str, message: Any) -> None:
+        """Queue a message for every channel of a group.
+
+        Raises:
+            ChannelFull: when Redis does not keep up.
+        """
+        await self._get_layer().group_send(group, message)
+
+    async def receive(self, channel: str) -> Any:
+        """Return the next message of a channel."""
+        return await self._get_layer().receive(channel)
+
     async def settle(self) -> None:
         """Return when what was sent is at Redis, or when it will not be."""
         for shard in self._get_layer()._shards:
@@ -189,9 +185,14 @@ class _LoopLayer(RedisPubSubLoopLayer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         stock = self.__dict__.pop("_shards")
-        self._shards: list[_PipelinedConnection] = [
-            _PipelinedConnection(shard.host, self) for shard in stock
-        ]
+        self._shards: list[RedisShard] = [RedisShard(shard.host, self) for shard in stock]
+
+    async def receive(self, channel: str) -> Any:
+        """Return the next message of a channel; at once, when one is there."""
+        queue = self.channels.get(channel)
+        if queue is None or queue.empty():
+            return await super().receive(channel)
+        return self.channel_layer.deserialize(queue.get_nowait())
 
     async def _subscribe_to_channel(self, channel: str) -> None:
         # Stock Channels leaves this queue unbounded.
@@ -212,151 +213,3 @@ class _DroppingQueue(asyncio.Queue[Any]):
             self._layer.dropped += 1
         else:
             super().put_nowait(item)
-
-
-class _PubSub(PubSub):  # type: ignore[misc]
-    """Subscriptions whose lost connection is made again by their reader only.
-
-    Stock redis-py reconnects in whichever coroutine meets the loss; a reader and a subscriber
-    that do so at once read the same stream, and both end with a RuntimeError.
-    """
-
-    async def execute_command(self, *args: Any) -> None:
-        """Send a command; its answer is the reader's.
-
-        Raises:
-            ConnectionError: when the reader has not connected again.
-        """
-        connection = self.connection
-        if connection is None or not (connection.is_connected or self.subscribed):
-            await self.connect()
-            connection = self.connection
-        if not connection.is_connected:
-            raise RedisConnectionError("Redis is away.")
-        await connection.send_command(*args, check_health=False)
-
-
-class _PipelinedConnection(RedisSingleShardConnection):  # type: ignore[misc]
-    """One Redis: sends in batches, confirmed subscriptions, reconnects by itself."""
-
-    def __init__(self, host: Any, channel_layer: _LoopLayer) -> None:
-        super().__init__(host, channel_layer)
-        self._unsent: list[tuple[str, bytes]] = []
-        self._sending: asyncio.Task[None] | None = None
-        self._confirmations: dict[str, asyncio.Future[None]] = {}
-        self._away = False
-
-    async def publish(self, channel: str, message: bytes) -> None:
-        """Queue a publish for the next batch.
-
-        Raises:
-            ChannelFull: when Redis does not keep up.
-        """
-        if len(self._unsent) >= CAPACITY:
-            self.channel_layer.channel_layer.dropped += 1
-            raise ChannelFull(channel)
-        self._unsent.append((channel, message))
-        if self._sending is None or self._sending.done():
-            self._sending = asyncio.create_task(self._send())
-
-    async def subscribe(self, channel: str) -> None:
-        """Subscribe and wait until Redis confirms, so that nothing published later is missed.
-
-        Raises:
-            ConnectionError: when Redis does not.
-        """
-        if channel in self._subscribed_to:
-            return
-        confirmation = asyncio.get_running_loop().create_future()
-        self._confirmations[channel] = confirmation
-        try:
-            async with asyncio.timeout(REDIS_TIMEOUT):
-                await super().subscribe(channel)
-                await confirmation
-        except (RedisError, OSError) as exc:
-            self._subscribed_to.discard(channel)
-            raise ConnectionError("Redis does not take the subscription.") from exc
-        finally:
-            self._confirmations.pop(channel, None)
-
-    async def unsubscribe(self, channel: str) -> None:
-        """Unsubscribe, or have the reader not subscribe again when it is back."""
-        try:
-            async with asyncio.timeout(REDIS_TIMEOUT):
-                await super().unsubscribe(channel)
-        except (RedisError, OSError):
-            self._subscribed_to.discard(channel)
-            self._pubsub.channels.pop(channel.encode(), None)
-
-    async def settle(self) -> None:
-        """Return when the queued publishes are sent or dropped."""
-        if self._sending is not None:
-            await asyncio.wait([self._sending], timeout=REDIS_TIMEOUT)
-
-    async def _send(self) -> None:
-        while self._unsent:
-            batch, self._unsent = self._unsent[:PIPELINE], self._unsent[PIPELINE:]
-            try:
-                try:
-                    await self._execute(batch)
-                except RedisConnectionError:
-                    # The first try after a restart meets the old connection's end.
-                    await self._execute(batch)
-            except (RedisError, OSError) as exc:
-                self.channel_layer.channel_layer.dropped += len(batch)
-                self._report(exc)
-            else:
-                self._recovered()
-
-    async def _execute(self, batch: list[tuple[str, bytes]]) -> None:
-        self._ensure_redis()
-        pipeline = self._redis.pipeline(transaction=False)
-        for channel, message in batch:
-            pipeline.publish(channel, message)
-        async with asyncio.timeout(REDIS_TIMEOUT):
-            await pipeline.execute()
-
-    async def _do_receiving(self) -> None:
-        while True:
-            try:
-                if self._pubsub is not None and self._pubsub.subscribed:
-                    message = await self._pubsub.get_message(timeout=1.0)
-                    self._recovered()
-                    if message is not None:
-                        self._take(message)
-                else:
-                    await asyncio.sleep(0.05)
-            except Exception as exc:
-                # Whatever it is: without this task nothing is received any more.
-                self._report(exc)
-                await asyncio.sleep(0.25)
-                # Not `wait_for`, which loses a cancellation that comes with the connection's
-                # end, so that this would never stop: https://bugs.python.org/issue37658
-                with contextlib.suppress(Exception):
-                    async with asyncio.timeout(REDIS_TIMEOUT):
-                        await self._pubsub.connect()
-
-    def _ensure_redis(self) -> None:
-        if self._redis is None:
-            super()._ensure_redis()
-            client: Any = self._redis
-            self._pubsub = _PubSub(client.connection_pool)
-
-    def _take(self, message: dict[str, Any]) -> None:
-        if message["type"] == "message":
-            self._receive_message(message)
-        elif message["type"] == "subscribe":
-            confirmation = self._confirmations.get(message["channel"].decode())
-            if confirmation is not None and not confirmation.done():
-                confirmation.set_result(None)
-
-    def _report(self, exc: BaseException) -> None:
-        if not self._away:
-            self._away = True
-            logger.warning("redis away reason=%r", exc)
-
-    def _recovered(self) -> None:
-        if self._away:
-            self._away = False
-            logger.info("redis back; checking what passed meanwhile")
-            self.channel_layer.channel_layer.lost()

@@ -35,6 +35,7 @@ FLOOR_2 = {
     "positions",
     "presence",
     "reauthorization",
+    "redis_shard",
     "repair",
     "rosters",
     "selfcheck",
@@ -60,7 +61,7 @@ GLUE = 3
 ROOF = 4
 
 WEB = {"django", "channels", "channels_redis", "rest_framework", "daphne", "twisted", "autobahn"}
-MAY_IMPORT_CHANNELS = {"realtime.bridge", "realtime.layers"}
+MAY_IMPORT_CHANNELS = {"realtime.bridge", "realtime.layers", "realtime.redis_shard"}
 
 
 def modules() -> dict[str, Path]:

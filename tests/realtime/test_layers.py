@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from channels.exceptions import ChannelFull
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
-from realtime import layers
+from realtime import layers, redis_shard
 from realtime.layers import InProcessChannelLayer, RedisChannelLayer
 from tests.support.proxy import Proxy
 from tests.support.redis import RedisServer
@@ -243,7 +245,7 @@ async def test_redis_frozen_group_add_gives_up(
     redis_server.pause()
     try:
         with pytest.raises(OSError):
-            async with asyncio.timeout(layers.REDIS_TIMEOUT * 3):
+            async with asyncio.timeout(redis_shard.REDIS_TIMEOUT * 3):
                 await redis.group_add("t.a", channel)
     finally:
         redis_server.resume()
@@ -290,6 +292,85 @@ async def test_redis_killed_and_restarted_sender_says_so(
     await until(lambda: told, 10)
 
 
+async def test_redis_subscriber_cut_off_says_so_and_receives_again(
+    redis: RedisChannelLayer, redis_server: RedisServer
+) -> None:
+    """Redis does that to one that lags; what it publishes meanwhile is lost."""
+    told: list[int] = []
+    redis.on_loss.append(lambda: told.append(1))
+    channel = await redis.new_channel()
+    await redis.group_add("t.a", channel)
+    async with Redis.from_url(redis_server.url) as admin:
+        assert await admin.client_kill_filter(_type="pubsub") == 1
+    await until(lambda: told, 10, what="the word that messages may be lost")
+    await redis.group_send("t.a", {"number": 1})
+    assert await received(redis, channel, 1) == [1]
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+async def test_redis_read_timeouts_and_health_checks_between_lose_nothing(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, protocol: int
+) -> None:
+    monkeypatch.setattr(redis_shard, "READ_TIMEOUT", 0.001)
+    host = {
+        "address": f"redis://127.0.0.1:{redis_server.port}/0",
+        "health_check_interval": 0.001,
+        "protocol": protocol,
+    }
+    layer = RedisChannelLayer(hosts=[host])
+    told: list[int] = []
+    layer.on_loss.append(lambda: told.append(1))
+    try:
+        channel = await layer.new_channel()
+        await layer.group_add("t.a", channel)
+        for number in range(20):
+            # Larger than what is read at once, so that a timeout comes in the middle of some.
+            await layer.group_send("t.a", {"number": number, "padding": b"x" * 1_000_000})
+        assert await received(layer, channel, 20) == list(range(20))
+        assert not told
+        assert layer.dropped == 0
+    finally:
+        await layer.flush()
+
+
+async def test_redis_publish_refused_is_counted_and_the_next_go_through(
+    redis: RedisChannelLayer, redis_server: RedisServer
+) -> None:
+    allowed = ("resetchannels", "&asgispecific.*", "&asgi__group__t.a")
+    async with Redis.from_url(redis_server.url) as admin:
+        await admin.execute_command("ACL", "SETUSER", "default", *allowed)
+    channel = await redis.new_channel()
+    await redis.group_add("t.a", channel)
+    # In one batch: the answer to the second is an error, the others are published.
+    for group in ("t.a", "t.forbidden", "t.a"):
+        await redis.group_send(group, {"number": 1})
+    await redis.settle()
+    assert redis.dropped == 3
+    assert await received(redis, channel, 2) == [1, 1]
+    await redis.group_send("t.a", {"number": 2})
+    await redis.settle()
+    assert redis.dropped == 3
+    assert await received(redis, channel, 1) == [2]
+
+
+async def test_redis_read_of_nothing_ends_the_connection() -> None:
+    """redis-py answers None, without waiting, for a socket that ended with ETIMEDOUT."""
+
+    class TimedOut:
+        closed = False
+
+        async def read_response(self, **options: Any) -> None:
+            return None
+
+        async def disconnect(self, nowait: bool) -> None:
+            self.closed = True
+
+    connection = TimedOut()
+    with pytest.raises(RedisConnectionError):
+        await redis_shard._read(connection)
+    assert connection.closed
+
+
 async def test_redis_receiver_too_slow_drops_and_counts(
     redis: RedisChannelLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,7 +387,7 @@ async def test_redis_receiver_too_slow_drops_and_counts(
 async def test_redis_sender_too_fast_raises_channel_full_and_counts(
     redis: RedisChannelLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "CAPACITY", 10)
+    monkeypatch.setattr(redis_shard, "CAPACITY", 10)
     refused = 0
     for message in numbered(15):
         try:
