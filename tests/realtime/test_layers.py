@@ -312,17 +312,16 @@ async def test_redis_read_timeouts_and_health_checks_between_lose_nothing(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, protocol: int
 ) -> None:
     monkeypatch.setattr(redis_shard, "READ_TIMEOUT", 0.001)
-    host = {
-        "address": f"redis://127.0.0.1:{redis_server.port}/0",
-        "health_check_interval": 0.001,
-        "protocol": protocol,
-    }
-    layer = RedisChannelLayer(hosts=[host])
+    address = f"redis://127.0.0.1:{redis_server.port}/0?protocol={protocol}"
+    layer = RedisChannelLayer(hosts=[address])
     told: list[int] = []
     layer.on_loss.append(lambda: told.append(1))
     try:
         channel = await layer.new_channel()
         await layer.group_add("t.a", channel)
+        [shard] = layer._get_layer()._shards
+        # Not for the handshake as well, in which redis-py takes a PONG for another answer.
+        shard._pubsub.connection.health_check_interval = 0.001
         for number in range(20):
             # Larger than what is read at once, so that a timeout comes in the middle of some.
             await layer.group_send("t.a", {"number": number, "padding": b"x" * 1_000_000})
