@@ -124,6 +124,8 @@ def peer_of(
 
 
 def _session_key(cookies: str) -> str | None:
+    if not cookies:
+        return None
     try:
         morsel = SimpleCookie(cookies).get(django_settings.SESSION_COOKIE_NAME)
     except CookieError:
