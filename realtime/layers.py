@@ -98,7 +98,8 @@ class InProcessChannelLayer(BaseChannelLayer):  # type: ignore[misc]
 class _Channel:
     """What waits for one channel, and who waits for it.
 
-    An asyncio.Queue does the same and more, for 1.5 µs a message where this takes 0.3.
+    An asyncio.Queue does the same and more: with one, a message took 1.1 µs through the layer
+    instead of 0.4.
     """
 
     __slots__ = ("_readers", "messages")
