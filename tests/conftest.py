@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from importlib import import_module
@@ -33,6 +34,11 @@ from .support.gateways import Cluster, Gateway, make_template  # noqa: E402
 from .support.redis import RedisServer  # noqa: E402
 
 pytest_plugins = ["realtime.testing"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in `make test &` of a script. What is started here would inherit it, and be deaf to the
+    # interrupts of tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no bug: an example may take longer than hypothesis's 200 ms.
 hypothesis.settings.register_profile("suite", deadline=None)

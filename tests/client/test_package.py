@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import tarfile
 import tomllib
 import uuid
 from pathlib import Path
@@ -47,8 +46,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert NPM is not None
     run(NPM, "pack", str(SOURCE), "--pack-destination", str(directory), cwd=directory)
     (archive,) = directory.glob("*.tgz")
-    with tarfile.open(archive) as tar:
-        tar.extractall(directory / "unpacked", filter="data")
+    shutil.unpack_archive(archive, directory / "unpacked")
     modules = directory / "node_modules"
     modules.mkdir()
     (directory / "unpacked" / "package").rename(modules / NAME)
