@@ -62,7 +62,8 @@ class Shared:
         if sockets and events[0].sequence:
             now = time.time()
             for event in events:
-                metrics.latency.observe(now - event.timestamp / 1000, sockets)
+                # Not below zero where NATS's clock is ahead: a sum that falls looks like a restart.
+                metrics.latency.observe(max(now - event.timestamp / 1000, 0.0), sockets)
         if tracing.tracer is not None and sockets:
             tracing.delivered(events, sockets)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from typing import Any
 
+import msgspec
 import pytest
 from channels.exceptions import ChannelFull
 
@@ -84,6 +86,16 @@ async def test_event_of_another_topic_is_not_delivered(world: World) -> None:
     await world.publish()
     await until(lambda: socket.frames)
     assert socket.sequences == [2]
+
+
+async def test_event_stamped_ahead_of_this_clock_counts_as_delivered_at_once(world: World) -> None:
+    socket = FakeSocket()
+    await world.join(socket)
+    ahead = int(time.time() * 1000) + 3_600_000
+    await world.relay(msgspec.structs.replace(event(1, 0), timestamp=ahead))
+    await until(lambda: socket.frames)
+    latency = world.fanout.metrics.latency
+    assert (latency.count, latency.total) == (1, 0.0)
 
 
 async def test_ephemeral_event_is_delivered_and_asks_no_stream(world: World) -> None:
