@@ -36,6 +36,21 @@ async def received(layer: Any, channel: str, count: int, timeout: float = 10.0) 
     return numbers
 
 
+async def member_of(layer: Any, *groups: str) -> str:
+    """Return a new channel that is in these groups."""
+    channel: str = await layer.new_channel()
+    for group in groups:
+        await layer.group_add(group, channel)
+    return channel
+
+
+def losses_of(layer: RedisChannelLayer) -> list[int]:
+    """Return a list that grows when the layer says that messages may be lost."""
+    told: list[int] = []
+    layer.on_loss.append(lambda: told.append(1))
+    return told
+
+
 @pytest.fixture
 async def redis(redis_server: RedisServer) -> AsyncIterator[RedisChannelLayer]:
     """Return the Redis layer."""
@@ -60,9 +75,7 @@ async def layer(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
 
 
 async def test_group_send_reaches_every_member_in_order(layer: Any) -> None:
-    channels = [await layer.new_channel() for _ in range(2)]
-    for channel in channels:
-        await layer.group_add("t.a", channel)
+    channels = [await member_of(layer, "t.a") for _ in range(2)]
     for message in numbered(50):
         await layer.group_send("t.a", message)
     for channel in channels:
@@ -70,8 +83,7 @@ async def test_group_send_reaches_every_member_in_order(layer: Any) -> None:
 
 
 async def test_group_send_other_group_is_not_received(layer: Any) -> None:
-    channel = await layer.new_channel()
-    await layer.group_add("t.a", channel)
+    channel = await member_of(layer, "t.a")
     await layer.group_send("t.b", {"number": 1})
     await layer.group_send("t.a", {"number": 2})
     assert await received(layer, channel, 1) == [2]
@@ -79,16 +91,13 @@ async def test_group_send_other_group_is_not_received(layer: Any) -> None:
 
 async def test_group_send_nobody_there_is_nothing(layer: Any) -> None:
     await layer.group_send("t.nobody", {"number": 1})
-    channel = await layer.new_channel()
-    await layer.group_add("t.nobody", channel)
+    channel = await member_of(layer, "t.nobody")
     await layer.group_send("t.nobody", {"number": 2})
     assert await received(layer, channel, 1) == [2]
 
 
 async def test_group_discard_receives_nothing_more(layer: Any) -> None:
-    channel = await layer.new_channel()
-    await layer.group_add("t.a", channel)
-    await layer.group_add("t.b", channel)
+    channel = await member_of(layer, "t.a", "t.b")
     await layer.group_discard("t.a", channel)
     await layer.group_send("t.a", {"number": 1})
     await layer.group_send("t.b", {"number": 2})
@@ -96,9 +105,7 @@ async def test_group_discard_receives_nothing_more(layer: Any) -> None:
 
 
 async def test_group_discard_one_member_leaves_the_other(layer: Any) -> None:
-    gone, kept = await layer.new_channel(), await layer.new_channel()
-    await layer.group_add("t.a", gone)
-    await layer.group_add("t.a", kept)
+    gone, kept = [await member_of(layer, "t.a") for _ in range(2)]
     await layer.group_discard("t.a", gone)
     await layer.group_send("t.a", {"number": 1})
     assert await received(layer, kept, 1) == [1]
@@ -133,8 +140,7 @@ async def test_send_to_one_channel_is_received_there(layer: Any) -> None:
 
 
 async def test_group_send_burst_arrives_whole_and_in_order(layer: Any) -> None:
-    channel = await layer.new_channel()
-    await layer.group_add("t.a", channel)
+    channel = await member_of(layer, "t.a")
     for message in numbered(BURST):
         await layer.group_send("t.a", message)
     assert await received(layer, channel, BURST) == list(range(BURST))
@@ -142,8 +148,7 @@ async def test_group_send_burst_arrives_whole_and_in_order(layer: Any) -> None:
 
 
 async def test_group_send_bytes_come_as_they_are(layer: Any) -> None:
-    channel = await layer.new_channel()
-    await layer.group_add("t.a", channel)
+    channel = await member_of(layer, "t.a")
     payload = bytes(range(256))
     await layer.group_send("t.a", {"type": "gateway.event", "event": payload})
     message = await asyncio.wait_for(layer.receive(channel), 5)
@@ -186,8 +191,7 @@ async def test_in_process_last_member_gone_forgets_the_group() -> None:
 
 async def test_in_process_flush_forgets_everything() -> None:
     layer = InProcessChannelLayer()
-    channel = await layer.new_channel()
-    await layer.group_add("t.a", channel)
+    channel = await member_of(layer, "t.a")
     await layer.send(channel, {"number": 1})
     await layer.flush()
     await layer.group_send("t.a", {"number": 2})
@@ -254,10 +258,8 @@ async def test_redis_frozen_group_add_gives_up(
 async def test_redis_killed_and_restarted_says_so_and_receives_again(
     redis: RedisChannelLayer, redis_server: RedisServer
 ) -> None:
-    told: list[int] = []
-    redis.on_loss.append(lambda: told.append(1))
-    channel = await redis.new_channel()
-    await redis.group_add("t.a", channel)
+    told = losses_of(redis)
+    channel = await member_of(redis, "t.a")
     await redis.group_send("t.a", {"number": 0})
     assert await received(redis, channel, 1) == [0]
     redis_server.kill()
@@ -279,8 +281,7 @@ async def test_redis_killed_and_restarted_sender_says_so(
     redis: RedisChannelLayer, redis_server: RedisServer
 ) -> None:
     """The bridge only sends, and what it sends into a dead Redis is lost."""
-    told: list[int] = []
-    redis.on_loss.append(lambda: told.append(1))
+    told = losses_of(redis)
     await redis.group_send("t.a", {"number": 0})
     await redis.settle()
     redis_server.kill()
@@ -296,10 +297,8 @@ async def test_redis_subscriber_cut_off_says_so_and_receives_again(
     redis: RedisChannelLayer, redis_server: RedisServer
 ) -> None:
     """Redis does that to one that lags; what it publishes meanwhile is lost."""
-    told: list[int] = []
-    redis.on_loss.append(lambda: told.append(1))
-    channel = await redis.new_channel()
-    await redis.group_add("t.a", channel)
+    told = losses_of(redis)
+    channel = await member_of(redis, "t.a")
     async with Redis.from_url(redis_server.url) as admin:
         assert await admin.client_kill_filter(_type="pubsub") == 1
     await until(lambda: told, 10, what="the word that messages may be lost")
@@ -314,11 +313,9 @@ async def test_redis_read_timeouts_and_health_checks_between_lose_nothing(
     monkeypatch.setattr(redis_shard, "READ_TIMEOUT", 0.001)
     address = f"redis://127.0.0.1:{redis_server.port}/0?protocol={protocol}"
     layer = RedisChannelLayer(hosts=[address])
-    told: list[int] = []
-    layer.on_loss.append(lambda: told.append(1))
+    told = losses_of(layer)
     try:
-        channel = await layer.new_channel()
-        await layer.group_add("t.a", channel)
+        channel = await member_of(layer, "t.a")
         [shard] = layer._get_layer()._shards
         # Not for the handshake as well, in which redis-py takes a PONG for another answer.
         shard._pubsub.connection.health_check_interval = 0.001
@@ -338,8 +335,7 @@ async def test_redis_publish_refused_is_counted_and_the_next_go_through(
     allowed = ("resetchannels", "&asgispecific.*", "&asgi__group__t.a")
     async with Redis.from_url(redis_server.url) as admin:
         await admin.execute_command("ACL", "SETUSER", "default", *allowed)
-    channel = await redis.new_channel()
-    await redis.group_add("t.a", channel)
+    channel = await member_of(redis, "t.a")
     # In one batch: the answer to the second is an error, the others are published.
     for group in ("t.a", "t.forbidden", "t.a"):
         await redis.group_send(group, {"number": 1})
@@ -374,8 +370,7 @@ async def test_redis_receiver_too_slow_drops_and_counts(
     redis: RedisChannelLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layers, "CAPACITY", 10)
-    channel = await redis.new_channel()
-    await redis.group_add("t.a", channel)
+    channel = await member_of(redis, "t.a")
     for number in range(25):
         await redis.group_send("t.a", {"number": number})
         await redis.settle()
@@ -403,8 +398,7 @@ async def test_redis_settle_returns_when_all_is_sent(
 ) -> None:
     receiver = RedisChannelLayer(hosts=[redis_server.url])
     try:
-        channel = await receiver.new_channel()
-        await receiver.group_add("t.a", channel)
+        channel = await member_of(receiver, "t.a")
         for message in numbered(BURST):
             await redis.group_send("t.a", message)
         await redis.settle()
@@ -418,8 +412,7 @@ async def test_redis_many_senders_each_in_its_own_order(
     redis: RedisChannelLayer, redis_server: RedisServer
 ) -> None:
     senders = [RedisChannelLayer(hosts=[redis_server.url]) for _ in range(3)]
-    channel = await redis.new_channel()
-    await redis.group_add("t.a", channel)
+    channel = await member_of(redis, "t.a")
 
     async def send(sender: RedisChannelLayer, which: int) -> None:
         for number in range(300):
