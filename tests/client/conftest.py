@@ -13,7 +13,7 @@ import pytest
 from realtime.client import Backoff, GatewayClient, Timing
 
 from ..browser.fake_gateway import FakeGateway, Peer
-from ..support.gateways import Gateway
+from ..support.gateways import Gateway, open_for_requests
 
 # Short where a test waits for them to pass, long where they must not.
 TIMING = Timing(connect=10, reply=10, publish=10, replay=0.3, again=0.05, close=0.5)
@@ -84,10 +84,5 @@ async def scripted(fake: FakeGateway) -> AsyncIterator[Callable[..., Scripted]]:
 @pytest.fixture(scope="package")
 def live(tmp_path_factory: pytest.TempPathFactory, data_template: Path) -> Iterator[Gateway]:
     """Run the real gateway for the tests of this package; each leaves it alive."""
-    site = Gateway(tmp_path_factory.mktemp("live") / "data", data_template, {})
-    try:
-        site.start()
-        site.add_rule("request", "rpc.>")
+    with open_for_requests(tmp_path_factory.mktemp("live"), data_template) as site:
         yield site
-    finally:
-        site.close()

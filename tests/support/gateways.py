@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from realtime.embedded import NatsServer
@@ -109,6 +110,18 @@ class Gateway(Site):
             *self.options,
         )
         process.wait_for_line(f"http://127.0.0.1:{self.ports[0]}", timeout)
+
+
+@contextlib.contextmanager
+def open_for_requests(directory: Path, template: Path) -> Iterator[Gateway]:
+    """Run a gateway whose users may all ask on `rpc.>`, and end it afterwards."""
+    site = Gateway(directory / "data", template, {})
+    try:
+        site.start()
+        site.add_rule("request", "rpc.>")
+        yield site
+    finally:
+        site.close()
 
 
 class Cluster(Site):

@@ -13,20 +13,15 @@ from typing import Any
 
 import pytest
 
-from ..support.gateways import Gateway
+from ..support.gateways import Gateway, open_for_requests
 from ..support.processes import PROJECT, ManageProcess
 
 
 @pytest.fixture(scope="package")
 def live(tmp_path_factory: pytest.TempPathFactory, data_template: Path) -> Iterator[Gateway]:
     """Run the real gateway for the tests of this package; each leaves it alive."""
-    site = Gateway(tmp_path_factory.mktemp("live") / "data", data_template, {})
-    try:
-        site.start()
-        site.add_rule("request", "rpc.>")
+    with open_for_requests(tmp_path_factory.mktemp("live"), data_template) as site:
         yield site
-    finally:
-        site.close()
 
 
 @pytest.fixture
