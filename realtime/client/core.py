@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any
 
 from .backoff import Backoff
+from .entered import Entered
 from .errors import ClientError, Closed, Denied, NoAnswer
 from .frames import Confirmation, Expiring, Failure, Frame, Notice, Session
 from .link import Link, State
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 TOO_BIG = 1009  # RFC 6455 §7.4.1
 
 
-class ClientCore:
+class ClientCore(Entered):
     """Wires the parts of a client, and holds them together from `connect` to `close`.
 
     Args:
@@ -75,17 +76,6 @@ class ClientCore:
         self._running: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.connect()
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.close()
 
     @property
     def state(self) -> State:

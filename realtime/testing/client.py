@@ -9,16 +9,18 @@ import json
 import uuid
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+
+from ..client.entered import Entered
 
 Frame = dict[str, Any]
 _MISSING = object()
 
 
-class RealtimeClient:
+class RealtimeClient(Entered):
     """A WebSocket client for tests: `async with RealtimeClient(url, token=...) as client`.
 
     It connects, authenticates and waits for `ready`. Frames wait until `expect` takes them; those
@@ -55,24 +57,17 @@ class RealtimeClient:
         self._broken: Exception | None = None
         self._ws: ClientConnection | None = None
 
-    async def __aenter__(self) -> Self:
-        await self.open()
-        try:
-            await self.authenticate()
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.close()
-
     @property
     def ws(self) -> ClientConnection:
         """Return the connection of the websockets library."""
         if self._ws is None:
             raise AssertionError("the client is not connected")
         return self._ws
+
+    async def connect(self) -> None:
+        """Connect, authenticate and wait for `ready`."""
+        await self.open()
+        await self.authenticate()
 
     async def open(self, **options: Any) -> None:
         """Make the WebSocket connection, without a frame.
