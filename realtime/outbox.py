@@ -3,6 +3,8 @@
 A row's `message_id` is its `Nats-Msg-Id`, so a relay that dies between publishing and deleting
 publishes again and the stream stores it once (within DEDUP_WINDOW). That also makes several
 relays harmless: each publishes a topic's rows in order and waits for every confirmation.
+On an ephemeral topic there is no stream that would know a repeat: a relay that dies, or two
+relays, may send such a row twice, with one `messageId`.
 """
 
 from __future__ import annotations

@@ -77,7 +77,9 @@ def publish(topic: str, data: Any, *, message_id: str | None = None) -> Stored |
         topic: a topic, or an inbound event channel, that clients can subscribe to.
         data: anything that becomes JSON (dates, UUIDs and decimals as Django writes them);
             bytes are sent as they are.
-        message_id: the same id within DEDUP_WINDOW is stored once.
+        message_id: the same id within DEDUP_WINDOW is stored once. An ephemeral topic is not
+            stored, so nothing there is held back as a repeat: from the outbox an event may come
+            twice, with one `messageId`.
 
     Returns:
         Stored: the event's sequence (0 on an ephemeral topic), and whether it was stored

@@ -22,6 +22,7 @@ from realtime.models import OutboxMessage
 from realtime.nats_client import Message
 from realtime.outbox import OutboxRelay
 from realtime.protocol.jetstream import Stored
+from realtime.protocol.messages import MESSAGE_ID
 from realtime.publish import Queued, notify, publish
 from realtime.runtime import make_broker
 from tests.conftest import StartGateway
@@ -396,6 +397,28 @@ def test_relay_killed_between_publishing_and_deleting_stores_once(
     assert second.wait() == 0
     assert second.find(r"outbox relay stopped published=60$")
     assert {topic: ids_stored(topic) for topic in topics} == topics
+
+
+async def test_relay_killed_before_deleting_sends_an_ephemeral_event_twice_with_one_id(
+    data: Path, nats_server: NatsServer, relay_process: StartRelay
+) -> None:
+    """Nothing stores it, so nothing knows it as a repeat: docs/architecture.md says so."""
+    came: list[str] = []
+
+    async def take(message: Message) -> None:
+        came.append(message.headers[MESSAGE_ID])
+
+    async with connected(nats_server.url, name="test") as broker:
+        await broker.subscribe(LIVE, take)
+        await broker.flush()
+        await in_thread(commit, LIVE, "one")
+        with write_lock(data):
+            first = relay_process()
+            await until(lambda: came, 15, what="the event")
+            first.kill()
+        relay_process()
+        await until(lambda: len(came) == 2, 15, what="its repeat")
+    assert came == ["one", "one"]
 
 
 def test_relay_two_at_once_publish_once_and_in_order(data: Path, relay_process: StartRelay) -> None:
