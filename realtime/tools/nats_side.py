@@ -6,17 +6,18 @@ import asyncio
 import logging
 import re
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-from realtime.broker import Broker
 from realtime.client import Message
 from realtime.nats_client import Message as NatsMessage
 from realtime.protocol.exceptions import Unavailable
 from realtime.protocol.messages import MESSAGE_ID, MSG_ID, SEQUENCE, TIME_STAMP, unix_ms
 from realtime.protocol.subjects import covers
 
+from .nats_connection import NatsConnection
 from .outcome import UsageError
 from .payloads import decode_payload, encode_payload
 from .scenario import Step
@@ -48,42 +49,18 @@ class Backend:
     inbox_prefix: str
 
 
-class NatsSide:
+class NatsSide(NatsConnection):
     """A NATS client that stands where a backend does.
 
     Args:
         timeout: seconds for confirmations and replies.
-        wait: entering fails when NATS cannot be reached.
+        wait: entering fails when NATS cannot be reached within the timeout.
     """
 
     def __init__(self, url: str, backend: Backend, *, timeout: float, wait: bool) -> None:
-        self.reached = False
-        self._broker = Broker(
-            url,
-            name="gateway-tools",
-            inbox_prefix=backend.inbox_prefix,
-            connect_timeout=timeout,
-        )
+        super().__init__(url, inbox_prefix=backend.inbox_prefix, timeout=timeout, wait=wait)
         self._stream = backend.stream
         self._durable = backend.durable
-        self._timeout = timeout
-        self._wait = wait
-        self._connecting: asyncio.Task[None] | None = None
-        self._grown = asyncio.Event()
-
-    async def __aenter__(self) -> Self:
-        if self._wait:
-            await self._broker.connect()
-            self._opened()
-        else:
-            self._connecting = asyncio.create_task(self._connect())
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        if self._connecting is not None:
-            self._connecting.cancel()
-            await asyncio.gather(self._connecting, return_exceptions=True)
-        await self._broker.close()
 
     async def messages(self, topics: Sequence[str], since: int | None) -> AsyncIterator[Message]:
         """Yield what is published on subjects; with `since`, what the stream holds after it too.
@@ -93,6 +70,7 @@ class NatsSide:
 
         Raises:
             UsageError: `since` with several topics, or a topic that is no subject.
+            ToolError: NATS refuses the credentials.
             Unavailable: NATS refuses a subscription.
         """
         for topic in topics:
@@ -103,14 +81,15 @@ class NatsSide:
             return
         if len(topics) > 1:
             raise UsageError("--since on the NATS side takes one topic (it may be a pattern).")
-        async for message in self._stored(topics[0], since):
-            yield message
+        async for arrived in self._stored(topics[0], since):
+            yield _message_from(arrived)
 
     async def answered(self, topics: Sequence[str], reply: Any | None) -> AsyncIterator[Message]:
         """Yield requests, each answered with `reply`, or with what it brought.
 
         Raises:
             UsageError: a topic is no subject.
+            ToolError: NATS refuses the credentials.
             Unavailable: NATS refuses a subscription.
         """
         for topic in topics:
@@ -119,7 +98,7 @@ class NatsSide:
             if message.reply:
                 data = message.data if reply is None else encode_payload(reply)
                 try:
-                    await self._broker.publish(message.reply, data)
+                    await self.broker.publish(message.reply, data)
                 except Unavailable as exc:
                     logger.warning("not answered topic=%s reason=%s", message.subject, exc)
             else:
@@ -145,12 +124,12 @@ class NatsSide:
             headers = {MSG_ID: step.message_id, MESSAGE_ID: step.message_id}
         data = encode_payload(step.payload)
         if any(covers(pattern, step.topic) for pattern in self._durable):
-            stored = await self._broker.store(
-                step.topic, data, headers=headers, timeout=self._timeout
+            stored = await self.broker.store(
+                step.topic, data, headers=headers, timeout=self.timeout
             )
             return f"seq={stored.sequence}{' (stored before)' if stored.duplicate else ''}"
-        await self._broker.publish(step.topic, data, headers=headers)
-        await self._broker.flush(self._timeout)
+        await self.broker.publish(step.topic, data, headers=headers)
+        await self.broker.flush(self.timeout)
         return "handed on"
 
     async def request(self, step: Step) -> Any:
@@ -159,75 +138,68 @@ class NatsSide:
         Raises:
             NoResponder, RequestTimeout, Unavailable: as they say.
         """
-        message = await self._broker.request(
-            step.topic, encode_payload(step.payload), timeout=self._timeout
+        message = await self.broker.request(
+            step.topic, encode_payload(step.payload), timeout=self.timeout
         )
         return decode_payload(message.data)
 
-    async def _connect(self) -> None:
-        await self._broker.connect_forever()
-        self._opened()
-
-    def _opened(self) -> None:
-        self.reached = True
-        logger.info("connection open")
-
     async def _core(self, topics: Sequence[str]) -> AsyncIterator[NatsMessage]:
         """Yield what is published on subjects from now on."""
-        arrived: asyncio.Queue[NatsMessage] = asyncio.Queue(QUEUE)
+        arrived: deque[NatsMessage] = deque()
         dropped = 0
 
         async def take(message: NatsMessage) -> None:
             nonlocal dropped
-            try:
-                arrived.put_nowait(message)
-            except asyncio.QueueFull:
+            if len(arrived) < QUEUE:
+                arrived.append(message)
+            else:
                 dropped += 1
+            self.tell()
 
-        subscriptions = [await self._broker.subscribe(topic, take) for topic in topics]
+        subscriptions = [await self.broker.subscribe(topic, take) for topic in topics]
         try:
             while True:
-                yield await arrived.get()
+                while arrived:
+                    yield arrived.popleft()
                 if dropped:
                     logger.warning("messages came faster than they were taken dropped=%d", dropped)
                     dropped = 0
+                await self.next_news()
         finally:
             for subscription in subscriptions:
-                await self._broker.unsubscribe(subscription)
+                await self.broker.unsubscribe(subscription)
 
-    async def _stored(self, topic: str, last: int) -> AsyncIterator[Message]:
+    async def _stored(self, topic: str, last: int) -> AsyncIterator[NatsMessage]:
         """Yield what the stream holds of a topic after a sequence, and what it stores later."""
-        if self._connecting is not None:
-            await asyncio.wait([self._connecting])
-        waking = await self._broker.subscribe(topic, self._wake)
+        await self.connected()
+        waking = await self.broker.subscribe(topic, self._wake)
         complain = _once_in_a_while()
         try:
             while True:
-                self._grown.clear()
-                query = {"seq": last + 1, "next_by_subj": topic, "batch": PAGE}
                 page: list[NatsMessage] = []
                 try:
-                    page = await self._broker.direct_get(self._stream, query, timeout=self._timeout)
+                    query = {"seq": last + 1, "next_by_subj": topic, "batch": PAGE}
+                    page = await self.broker.direct_get(self._stream, query, timeout=self.timeout)
                 except Unavailable as exc:
                     complain(exc)
                 for message in page:
                     last = int(message.headers[SEQUENCE])
-                    yield _message_from(message)
+                    yield message
                 if not page:
                     await self._growth()
         finally:
-            await self._broker.unsubscribe(waking)
+            await self.broker.unsubscribe(waking)
 
     async def _growth(self) -> None:
         """Return when the topic may have grown."""
         try:
             async with asyncio.timeout(POLL):
-                await self._grown.wait()
+                await self.next_news()
         except TimeoutError:
             return
 
     async def _wake(self, message: NatsMessage) -> None:
-        self._grown.set()
+        self.tell()
 
 
 def _require_subject(topic: str, *, pattern: bool) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Self
+from typing import Any
 
 from realtime.client import Denied, GatewayClient, Message, NoAnswer, Notice, State, Timing
+from realtime.client.entered import Entered
 
 from .credentials import Access
 from .outcome import Exit, ToolError, UsageError
@@ -16,7 +17,7 @@ from .scenario import Step
 logger = logging.getLogger(__name__)
 
 
-class WebSocketSide:
+class WebSocketSide(Entered):
     """A client of the gateway.
 
     Args:
@@ -40,20 +41,23 @@ class WebSocketSide:
         self._timeout = timeout
         self._wait = wait
 
-    async def __aenter__(self) -> Self:
+    async def connect(self) -> None:
+        """Connect in the background; return at once, or when the session is open.
+
+        Raises:
+            ToolError: when the gateway is not reached in time.
+            ClientError: when it does not want this client.
+        """
         if not self._wait:
             self._client.start()
-            return self
+            return
         try:
             await self._client.connect(self._timeout)
-        except BaseException as exc:
-            await self._client.close()
-            if isinstance(exc, NoAnswer):
-                raise ToolError(exc.message, Exit.UNREACHABLE) from exc
-            raise
-        return self
+        except NoAnswer as exc:
+            raise ToolError(exc.message, Exit.UNREACHABLE) from exc
 
-    async def __aexit__(self, *exc_info: object) -> None:
+    async def close(self) -> None:
+        """Disconnect."""
         await self._client.close()
 
     async def messages(self, topics: Sequence[str], since: int | None) -> AsyncIterator[Message]:
