@@ -25,6 +25,7 @@ class Consume:
         count: messages after which it ends; None: none.
         timeout: seconds after which it ends; None: never.
         since: the last sequence that is not wanted any more.
+        epoch: of the stream that `since` belongs to.
         rpc: answer requests, with `reply`, or with what each brought where that is None.
     """
 
@@ -33,6 +34,7 @@ class Consume:
     count: int | None = None
     timeout: float | None = None
     since: int | None = None
+    epoch: str | None = None
     rpc: bool = False
     reply: Any | None = None
     dump: Path | None = None
@@ -51,6 +53,8 @@ async def consume(job: Consume, output: Output) -> Exit:
     """
     if job.rpc and job.since is not None:
         raise UsageError("--since has no meaning with --rpc: requests are not stored.")
+    if job.epoch is not None and job.since is None:
+        raise UsageError("--epoch says which stream --since is of: give that as well.")
     with contextlib.ExitStack() as stack:
         dump = stack.enter_context(Dump(job.dump)) if job.dump is not None else None
         side: Side | None = None
@@ -69,7 +73,9 @@ async def consume(job: Consume, output: Output) -> Exit:
 
 async def _print(job: Consume, side: Side, output: Output, dump: Dump | None) -> None:
     arriving = (
-        side.answered(job.topics, job.reply) if job.rpc else side.messages(job.topics, job.since)
+        side.answered(job.topics, job.reply)
+        if job.rpc
+        else side.messages(job.topics, job.since, job.epoch)
     )
     got = 0
     async with contextlib.aclosing(arriving) as messages:  # type: ignore[type-var]

@@ -18,6 +18,7 @@ from realtime.protocol.messages import MESSAGE_ID, MSG_ID, SEQUENCE, TIME_STAMP,
 from realtime.protocol.subjects import covers
 
 from .nats_connection import NatsConnection
+from .nats_stream import StreamReader
 from .outcome import UsageError
 from .payloads import decode_payload, encode_payload
 from .scenario import Step
@@ -28,8 +29,6 @@ _TOKEN = re.compile(r"[^\s.*>]+")
 
 QUEUE = 10_000
 """Messages that may wait to be printed; beyond it the newest are dropped, as core NATS does."""
-PAGE = 256
-"""Events read from the stream at once."""
 POLL = 1.0
 """Seconds between two looks at the stream, when nothing says that it has grown."""
 
@@ -62,7 +61,9 @@ class NatsSide(NatsConnection):
         self._stream = backend.stream
         self._durable = backend.durable
 
-    async def messages(self, topics: Sequence[str], since: int | None) -> AsyncIterator[Message]:
+    async def messages(
+        self, topics: Sequence[str], since: int | None, epoch: str | None
+    ) -> AsyncIterator[Message]:
         """Yield what is published on subjects; with `since`, what the stream holds after it too.
 
         Without `since` these are core NATS subscriptions: what passes while the connection is
@@ -81,7 +82,7 @@ class NatsSide(NatsConnection):
             return
         if len(topics) > 1:
             raise UsageError("--since on the NATS side takes one topic (it may be a pattern).")
-        async for arrived in self._stored(topics[0], since):
+        async for arrived in self._stored(topics[0], since, epoch):
             yield _message_from(arrived)
 
     async def answered(self, topics: Sequence[str], reply: Any | None) -> AsyncIterator[Message]:
@@ -169,21 +170,24 @@ class NatsSide(NatsConnection):
             for subscription in subscriptions:
                 await self.broker.unsubscribe(subscription)
 
-    async def _stored(self, topic: str, last: int) -> AsyncIterator[NatsMessage]:
+    async def _stored(
+        self, topic: str, since: int, epoch: str | None
+    ) -> AsyncIterator[NatsMessage]:
         """Yield what the stream holds of a topic after a sequence, and what it stores later."""
         await self.connected()
+        reader = StreamReader(
+            self.broker, self._stream, topic, since=since, epoch=epoch, timeout=self.timeout
+        )
         waking = await self.broker.subscribe(topic, self._wake)
         complain = _once_in_a_while()
         try:
             while True:
                 page: list[NatsMessage] = []
                 try:
-                    query = {"seq": last + 1, "next_by_subj": topic, "batch": PAGE}
-                    page = await self.broker.direct_get(self._stream, query, timeout=self.timeout)
+                    page = await reader.page()
                 except Unavailable as exc:
                     complain(exc)
                 for message in page:
-                    last = int(message.headers[SEQUENCE])
                     yield message
                 if not page:
                     await self._growth()

@@ -45,6 +45,9 @@ def add_consume_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since", type=_sequence, help="first print what the stream holds after this sequence"
     )
+    parser.add_argument(
+        "--epoch", help="of the stream that --since is of, as the log says: tells a new one"
+    )
     parser.add_argument("--dump", type=Path, help="write what arrives to this new .yaml file")
     parser.add_argument(
         "--rpc", action="store_true", help="for nats: answer requests, with -m, -f, or an echo"
@@ -84,6 +87,7 @@ def consume_job(options: Mapping[str, Any], backend: Backend) -> Consume:
         count=options["count"],
         timeout=options["timeout"],
         since=options["since"],
+        epoch=options["epoch"],
         rpc=options["rpc"],
         reply=_payload(options) if payload_given else None,
         dump=options["dump"],

@@ -41,7 +41,9 @@ class Side(Protocol):
 
     reached: bool
 
-    def messages(self, topics: Sequence[str], since: int | None) -> AsyncIterator[Message]:
+    def messages(
+        self, topics: Sequence[str], since: int | None, epoch: str | None
+    ) -> AsyncIterator[Message]:
         """Yield what arrives on topics, coming back by itself; from `since` on, if given."""
 
     def answered(self, topics: Sequence[str], reply: Any | None) -> AsyncIterator[Message]:

@@ -60,7 +60,9 @@ class WebSocketSide(Entered):
         """Disconnect."""
         await self._client.close()
 
-    async def messages(self, topics: Sequence[str], since: int | None) -> AsyncIterator[Message]:
+    async def messages(
+        self, topics: Sequence[str], since: int | None, epoch: str | None
+    ) -> AsyncIterator[Message]:
         """Yield what arrives on topics; over reconnects, each once.
 
         Raises:
@@ -70,7 +72,8 @@ class WebSocketSide(Entered):
         arrived: asyncio.Queue[Message] = asyncio.Queue(1)
 
         async def read(topic: str) -> None:
-            async for message in await self._client.subscribe(topic, since=since, wait=False):
+            options: Any = {"since": since, "epoch": epoch, "wait": False}
+            async for message in await self._client.subscribe(topic, **options):
                 await arrived.put(message)
             raise Denied("The subscription ended.", topic=topic)
 
@@ -126,8 +129,11 @@ class WebSocketSide(Entered):
         return await self._client.request(step.topic, step.payload, timeout=timeout)
 
     def _note(self, state: State) -> None:
-        self.reached = self.reached or state.name == "open"
-        _log_state(state)
+        if state.name == "open" and self._client.session is not None:
+            self.reached = True
+            logger.info("connection open epoch=%s", self._client.session.epoch)
+        else:
+            _log_state(state)
 
 
 def _log_state(state: State) -> None:
