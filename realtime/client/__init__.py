@@ -22,7 +22,16 @@ from .errors import (
     Refused,
     Unsubscribed,
 )
-from .frames import Confirmation, Dropped, Gap, Message, Notice, Reset, Session
+from .frames import (
+    Confirmation,
+    Dropped,
+    Gap,
+    Message,
+    Notice,
+    PresenceChange,
+    Reset,
+    Session,
+)
 from .link import State
 from .login import fetch_token, log_in
 from .options import Timing
@@ -42,6 +51,7 @@ __all__ = [
     "Message",
     "NoAnswer",
     "Notice",
+    "PresenceChange",
     "QueueFull",
     "Refused",
     "Reset",

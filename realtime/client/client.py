@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .core import ClientCore
 from .errors import Disconnected, NoAnswer, Refused
-from .frames import Confirmation, Frame, Message, Reply, Session, message_from
+from .frames import (
+    Confirmation,
+    Frame,
+    Message,
+    PresenceChange,
+    Reply,
+    Session,
+    message_from,
+)
 from .options import SubscribeOptions
 from .subscription import Subscription
 from .topics import closed
@@ -31,6 +40,7 @@ class GatewayClient(ClientCore):
         durable: str | None = None,
         ack: str = "auto",
         queue: int = 1000,
+        on_presence: Callable[[PresenceChange], None] | None = None,
         wait: bool = True,
     ) -> Subscription:
         """Join a topic, and join it again after every reconnect from where it was left.
@@ -43,6 +53,8 @@ class GatewayClient(ClientCore):
             ack: `auto`: a message is confirmed when the next one is asked for; `manual`: by
                 `ack`.
             queue: messages that may wait to be taken: see Subscription.
+            on_presence: called with who comes to the topic and who leaves it; begin with what
+                `presence` returns, and ask that again after a reconnect.
             wait: False: do not wait for the gateway's word; a refusal ends the iteration.
 
         Raises:
@@ -50,7 +62,7 @@ class GatewayClient(ClientCore):
             ValueError: when it is held already, or an option has a wrong value.
         """
         self._require_running(topic)
-        options = SubscribeOptions(since, epoch, qos, durable, ack, queue)
+        options = SubscribeOptions(since, epoch, qos, durable, ack, queue, on_presence)
         subscription = self._topics.hold(topic, options)
         if not wait:
             return subscription

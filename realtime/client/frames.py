@@ -104,6 +104,15 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
+class PresenceChange:
+    """Who came to a topic, each as `presence` returns them, and the ids of those who left it."""
+
+    topic: str
+    joined: tuple[Json, ...]
+    left: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """So many ephemeral events came faster than they were taken; nothing stores those.
 
@@ -160,6 +169,7 @@ Frame = (
     | Confirmation
     | Gap
     | Reset
+    | PresenceChange
     | Reply
     | Failure
     | Expiring
@@ -226,6 +236,11 @@ _PARSERS: dict[str, Callable[[Json], Frame]] = {
     ),
     "gap": lambda f: Gap(_text(f["topic"]), int(f["fromSeq"]), int(f["toSeq"])),
     "reset": lambda f: Reset(_text(f["topic"]), _text(f["epoch"])),
+    "presence": lambda f: PresenceChange(
+        _text(f["topic"]),
+        tuple({"userId": _text(one["userId"]), "info": one["info"]} for one in f["joined"]),
+        tuple(_text(user_id) for user_id in f["left"]),
+    ),
     "reply": lambda f: Reply(f["data"], f.get("id")),
     "pong": lambda f: Reply(None, f.get("id")),
     "error": _failure,

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
+from .frames import PresenceChange
+
 Token = str | Callable[[], str | Awaitable[str]] | None
 """A token, or what gives one: it is called before every connection, and when one expires."""
 
@@ -52,6 +54,7 @@ class SubscribeOptions:
     durable: str | None = None
     ack: str = "auto"
     queue: int = 1000
+    on_presence: Callable[[PresenceChange], None] | None = None
 
     def __post_init__(self) -> None:
         if self.qos not in (0, 1) or self.ack not in ("auto", "manual") or self.queue < 1:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import Any, Protocol, Self
 
 from .chain import Chain, Verdict
 from .errors import Closed, NoAnswer
-from .frames import Dropped, Gap, Message, Notice, Reset, Subscribed
+from .frames import Dropped, Gap, Message, Notice, PresenceChange, Reset, Subscribed
 from .options import SubscribeOptions
 from .receipts import Receipts
 from .watch import Watch
+
+logger = logging.getLogger(__name__)
 
 
 class Hooks(Protocol):
@@ -111,6 +114,7 @@ class Subscription:
             "epoch": self.chain.epoch if since is not None else None,
             "qos": self.options.qos or None,
             "durable": self.options.durable,
+            "presence": True if self.options.on_presence is not None else None,
         }
 
     def restart(self) -> None:
@@ -176,6 +180,15 @@ class Subscription:
         if self.chain.reset(epoch):
             self._renewed(epoch)
             self._look()
+
+    def present(self, change: PresenceChange) -> None:
+        """Take in who came and who left."""
+        if self.options.on_presence is None:
+            return
+        try:
+            self.options.on_presence(change)
+        except Exception:
+            logger.exception("on_presence failed topic=%s", self.topic)  # the application's own
 
     def excuse(self) -> None:
         """Note that the gateway cannot look for what is missing now: no reason to give up."""

@@ -8,7 +8,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from .errors import ClientError, Closed, NoAnswer, Refused, Unsubscribed
-from .frames import Failure, Frame, Gap, Left, Message, Notice, Reset, Subscribed, encode_frame
+from .frames import (
+    Failure,
+    Frame,
+    Gap,
+    Left,
+    Message,
+    Notice,
+    PresenceChange,
+    Reset,
+    Subscribed,
+    encode_frame,
+)
 from .options import SubscribeOptions
 from .subscription import Subscription
 
@@ -121,6 +132,8 @@ class Topics:
                 subscription.skip(frame)
             case Reset():
                 subscription.reset(frame.epoch)
+            case PresenceChange():
+                subscription.present(frame)
             case Left(reason=reason) if reason != "client":
                 message = REASONS.get(reason, "The gateway ended the subscription.")
                 self.drop(

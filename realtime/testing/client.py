@@ -138,7 +138,7 @@ class RealtimeClient(Entered):
         return await self.expect(reply, timeout=timeout, id=fields["id"])
 
     async def subscribe(self, topic: str, **fields: Any) -> Frame:
-        """Subscribe and return `subscribed`; `fields` are since, epoch, qos, durable."""
+        """Subscribe and return `subscribed`; `fields` are since, epoch, qos, durable, presence."""
         return await self.ask("subscribe", "subscribed", topic=topic, **fields)
 
     async def unsubscribe(self, topic: str) -> Frame:

@@ -14,6 +14,7 @@ from realtime.client import (
     Denied,
     GatewayClient,
     LoginFailed,
+    PresenceChange,
     Refused,
     Timing,
     fetch_token,
@@ -208,3 +209,22 @@ async def test_cookie_from_another_site_is_denied(live):
     with pytest.raises(Denied, match="HTTP 403"):
         await client.connect()
     await client.close()
+
+
+async def test_who_comes_and_leaves_is_told(live):
+    topic = room()
+    present: set[str] = set()
+
+    def take(change: PresenceChange) -> None:
+        present.update(one["userId"] for one in change.joined)
+        present.difference_update(change.left)
+
+    async with client_of(live) as alice:
+        await alice.subscribe(topic, on_presence=take)
+        present.update(one["userId"] for one in await alice.presence(topic))
+        before = set(present)
+        async with client_of(live, "bob") as bob:
+            await bob.subscribe(topic)
+            await until(lambda: len(present) == 2, 10, what="bob's coming")
+            assert present - before == {bob.session.user_id}
+        await until(lambda: present == before, 20, what="bob's leaving")

@@ -6,7 +6,15 @@ import asyncio
 
 import pytest
 
-from realtime.client import Dropped, Gap, NoAnswer, Refused, Reset, Unsubscribed
+from realtime.client import (
+    Dropped,
+    Gap,
+    NoAnswer,
+    PresenceChange,
+    Refused,
+    Reset,
+    Unsubscribed,
+)
 from realtime.client.options import Timing
 
 from ..support.waiting import until
@@ -313,3 +321,40 @@ async def test_durable_without_since_takes_what_the_gateway_goes_on_with(scripte
     for seq in (4, 5, 6):  # 4 and 5 were missed
         peer.message(TOPIC, seq)
     assert await take(messages, 3) == [4, 5, 6]
+
+
+async def test_joins_and_leaves_are_told_and_asked_for_again_after_a_reconnect(scripted):
+    one = scripted()
+    peer = await one.open()
+    changes = []
+    task = asyncio.create_task(one.client.subscribe(TOPIC, on_presence=changes.append))
+    frame = await asyncio.to_thread(peer.subscribed, 0)
+    assert frame["presence"] is True
+    await task
+    joined = {"userId": "2", "info": {"name": "bob"}}
+    peer.send("presence", topic=TOPIC, joined=[joined], left=["5"])
+    await until(lambda: changes)
+    assert changes == [PresenceChange(TOPIC, (joined,), ("5",))]
+    peer.drop()
+    again = await one.ready()
+    assert (await asyncio.to_thread(again.subscribed, 0))["presence"] is True
+
+
+async def test_topic_without_on_presence_does_not_ask_for_it(scripted):
+    one = scripted()
+    peer = await one.open()
+    task = asyncio.create_task(one.client.subscribe(TOPIC))
+    assert "presence" not in await asyncio.to_thread(peer.subscribed, 0)
+    await task
+
+
+async def test_on_presence_that_fails_is_logged_and_messages_come(scripted, caplog):
+    one = scripted()
+    peer = await one.open()
+    task = asyncio.create_task(one.client.subscribe(TOPIC, on_presence=lambda change: 1 / 0))
+    await asyncio.to_thread(peer.subscribed, 0)
+    messages = await task
+    peer.send("presence", topic=TOPIC, joined=[], left=["5"])
+    peer.message(TOPIC, 1, 0)
+    assert await take(messages, 1) == [1]
+    assert "on_presence failed topic=room.a" in caplog.text
