@@ -83,12 +83,13 @@ class Connection:
 
 
 async def opened(
-    url: str, *, headers: Mapping[str, str], max_size: int, timing: Timing
+    url: str, *, headers: Mapping[str, str], compression: bool, max_size: int, timing: Timing
 ) -> Connection:
     """Return a new connection, on which nothing was said yet.
 
     Args:
-        max_size: bytes of the largest frame that is taken.
+        compression: offer permessage-deflate.
+        max_size: bytes of the largest frame that is taken, inflated.
 
     Raises:
         OSError, TimeoutError, websockets.exceptions.WebSocketException: when there is none.
@@ -96,7 +97,7 @@ async def opened(
     socket = await connect(
         url,
         additional_headers=dict(headers),
-        compression=None,
+        compression="deflate" if compression else None,
         open_timeout=timing.connect,
         close_timeout=timing.close,
         ping_interval=timing.heartbeat,

@@ -35,7 +35,8 @@ class ClientCore(Entered):
             of its subscription. Without it they are logged.
         timing: deadlines.
         backoff: the delays between connections.
-        max_size: bytes of the largest frame that is taken.
+        compression: offer permessage-deflate, which the gateway takes where COMPRESSION is on.
+        max_size: bytes of the largest frame that is taken, inflated where it was compressed.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class ClientCore(Entered):
         on_notice: Callable[[Notice], None] | None = None,
         timing: Timing | None = None,
         backoff: Backoff | None = None,
+        compression: bool = True,
         max_size: int = 16 * 1024**2,
     ) -> None:
         self.session: Session | None = None
@@ -58,6 +60,7 @@ class ClientCore(Entered):
             address_of(url),
             token=token,
             headers=headers or {},
+            compression=compression,
             max_size=max_size,
             timing=self._timing,
             backoff=backoff or Backoff(),

@@ -84,6 +84,7 @@ class Link:
         *,
         token: Token,
         headers: Mapping[str, str],
+        compression: bool,
         max_size: int,
         timing: Timing,
         backoff: Backoff,
@@ -93,6 +94,7 @@ class Link:
         self._url = url
         self._token = token
         self._headers = headers
+        self._compression = compression
         self._max_size = max_size
         self._timing = timing
         self._backoff = backoff
@@ -152,6 +154,7 @@ class Link:
                 connection = await opened(
                     self._url,
                     headers=self._headers,
+                    compression=self._compression,
                     max_size=self._max_size,
                     timing=self._timing,
                 )

@@ -31,6 +31,7 @@ class RealtimeClient(Entered):
         token: the credential; None leaves it out, so that the cookie in `headers` counts.
         headers: of the upgrade request.
         origin: of the upgrade request.
+        compression: offer permessage-deflate, as browsers do.
         timeout: seconds until it must be connected.
     """
 
@@ -41,6 +42,7 @@ class RealtimeClient(Entered):
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
         origin: str | None = None,
+        compression: bool = True,
         timeout: float = 10.0,
     ) -> None:
         self.url = url
@@ -49,6 +51,7 @@ class RealtimeClient(Entered):
         self._token = token
         self._headers = dict(headers or {})
         self._origin = origin
+        self._compression = compression
         self._timeout = timeout
         self._ids = itertools.count(1)
         self._inbox: dict[str, deque[Frame]] = {}
@@ -75,7 +78,6 @@ class RealtimeClient(Entered):
         Args:
             options: further ones of the websockets library.
         """
-        options.setdefault("compression", None)
         self._ws = await connect(
             self.url,
             origin=self._origin,  # type: ignore[arg-type]
@@ -85,6 +87,7 @@ class RealtimeClient(Entered):
             close_timeout=2,
             open_timeout=self._timeout,
             proxy=None,
+            compression="deflate" if self._compression else None,
             **options,
         )
         self._reader = asyncio.create_task(self._read_frames())

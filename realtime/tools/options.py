@@ -30,6 +30,12 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--login", metavar="USER", help="for ws: log in; the password is asked for")
     parser.add_argument("--login-path", default="/login/", help="the site's log-in page")
     parser.add_argument(
+        "--no-compression",
+        dest="compression",
+        action="store_false",
+        help="for ws: do not offer the gateway to compress messages",
+    )
+    parser.add_argument(
         "--log", choices=("plain", "json"), default="plain", help="form of the log and of messages"
     )
 
@@ -134,7 +140,7 @@ def _target(options: Mapping[str, Any], timeout: float, backend: Backend) -> Tar
     credentials = Credentials(
         options["token"], options["token_file"], options["login"], options["login_path"]
     )
-    return Target(options["url"], credentials, timeout, backend)
+    return Target(options["url"], credentials, timeout, backend, options["compression"])
 
 
 def _whole(text: str) -> int:

@@ -24,12 +24,14 @@ class Target:
     Attributes:
         timeout: seconds for an answer, a confirmation, and the first connection of `produce`.
         backend: what the NATS side needs to know.
+        compression: offer permessage-deflate to a gateway.
     """
 
     url: str
     credentials: Credentials
     timeout: float
     backend: Backend
+    compression: bool = True
 
 
 class Side(Protocol):
@@ -72,7 +74,13 @@ async def side_for(target: Target, *, wait: bool) -> AbstractAsyncContextManager
     scheme = _scheme_of(target.url)
     if scheme in ("ws", "wss", "http", "https"):
         access = await access_for(target.credentials, target.url, timeout=target.timeout)
-        return WebSocketSide(target.url, access, timeout=target.timeout, wait=wait)
+        return WebSocketSide(
+            target.url,
+            access,
+            timeout=target.timeout,
+            wait=wait,
+            compression=target.compression,
+        )
     if scheme in ("nats", "tls"):
         return NatsSide(target.url, target.backend, timeout=target.timeout, wait=wait)
     raise UsageError("The address (-u) begins with ws://, wss://, nats:// or tls://.")

@@ -23,9 +23,12 @@ class WebSocketSide(Entered):
     Args:
         timeout: seconds for answers and confirmations.
         wait: entering waits for the connection, as long.
+        compression: offer permessage-deflate.
     """
 
-    def __init__(self, url: str, access: Access, *, timeout: float, wait: bool) -> None:
+    def __init__(
+        self, url: str, access: Access, *, timeout: float, wait: bool, compression: bool
+    ) -> None:
         try:
             self._client = GatewayClient(
                 url,
@@ -33,6 +36,7 @@ class WebSocketSide(Entered):
                 headers=access.headers,
                 on_state=self._note,
                 on_notice=_log_notice,
+                compression=compression,
                 timing=Timing(reply=timeout, publish=timeout, connect=max(timeout, 1.0)),
             )
         except ValueError as exc:

@@ -38,6 +38,6 @@ def run(directory: Path, template: Path, **env: str) -> Iterator[Gateway]:
         site.close()
 
 
-def client(site: Gateway, compression: str | None, user: str = "alice") -> TestClient:
-    """Return a client of a demo user: compression "deflate" offers it, None does not."""
+def client(site: Gateway, compression: bool, user: str = "alice") -> TestClient:
+    """Return a client of a demo user: `compression` offers it."""
     return TestClient(site.ws_url(), token=site.token(user), compression=compression)

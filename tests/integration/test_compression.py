@@ -103,7 +103,7 @@ async def test_offer_is_declined_where_compression_is_off(
     async with RawSocket(plain_site.ports[0]) as raw:
         assert await raw.shake(f"Sec-WebSocket-Extensions: {offered}") == 101
         assert extension(raw) is None
-    async with client(plain_site, "deflate") as plain:
+    async with client(plain_site, True) as plain:
         assert plain.ws.protocol.extensions == []
 
 
@@ -125,10 +125,10 @@ async def test_same_events_reach_clients_with_and_without_compression_and_are_co
 ) -> None:
     topic = new_topic()
     async with (
-        client(compressing, "deflate") as one,
-        client(compressing, "deflate", "bob") as other,
-        client(compressing, "deflate") as sure,
-        client(compressing, None) as plain,
+        client(compressing, True) as one,
+        client(compressing, True, "bob") as other,
+        client(compressing, True) as sure,
+        client(compressing, False) as plain,
     ):
         assert [it.name for it in one.ws.protocol.extensions] == ["permessage-deflate"]
         assert plain.ws.protocol.extensions == []
@@ -146,14 +146,14 @@ async def test_same_events_reach_clients_with_and_without_compression_and_are_co
 async def test_pages_reach_a_client_with_compression(compressing: Gateway, backend: Broker) -> None:
     topic = new_topic()
     sent = await store(backend, topic, 20)
-    async with client(compressing, "deflate") as reader:
+    async with client(compressing, True) as reader:
         await reader.subscribe(topic, since=0)
         assert await data_of(reader, topic, 20) == sent
         sent += await store(backend, topic, 5, start=21)
         assert await data_of(reader, topic, 5) == sent[20:]
         reply = await reader.ask("history", "reply", topic=topic, limit=25)
         assert [it["data"] for it in reply["data"]] == sent
-    async with client(compressing, "deflate") as again:
+    async with client(compressing, True) as again:
         await again.subscribe(topic, since=0)
         assert await data_of(again, topic, 25) == sent
 

@@ -27,7 +27,7 @@ class TestClient(RealtimeClient):
         recorder: where messages are recorded; one may serve a client's successive connections.
         read: read frames as they come.
         receive_buffer: SO_RCVBUF in bytes.
-        compression: "deflate" offers permessage-deflate, as browsers do.
+        compression: offer permessage-deflate, as browsers do; not unless a test is about it.
         options: those of RealtimeClient.
     """
 
@@ -42,16 +42,15 @@ class TestClient(RealtimeClient):
         recorder: Recorder | None = None,
         read: bool = True,
         receive_buffer: int | None = None,
-        compression: str | None = None,
+        compression: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(url, **options)
+        super().__init__(url, compression=compression, **options)
         self.recorder = recorder or Recorder()
         self._connect = connect
         self._connect_fields = dict(connect_fields or {})
         self._read = read
         self._receive_buffer = receive_buffer
-        self._compression = compression
 
     # The connection.
 
@@ -63,7 +62,7 @@ class TestClient(RealtimeClient):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
             raw.setblocking(False)
             await asyncio.get_running_loop().sock_connect(raw, (parts.hostname, parts.port))
-        await super().open(compression=self._compression, **options)
+        await super().open(**options)
         if not self._read:
             await self._end_reader()
 
