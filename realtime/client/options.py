@@ -70,7 +70,8 @@ def address_of(url: str) -> str:
     try:
         parts = urlsplit(url)
         whole = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none, or half an IPv6 address
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # a port or a host that is none, or half an IPv6 address
         whole = False
     if not whole:
         raise ValueError("Give the gateway's address as ws://HOST:PORT/ws/ or wss://HOST/ws/.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -46,19 +47,28 @@ class Dump:
         delay = 0 if self._last is None else round((now - self._last) * 1000)
         self._last = now
         entry: dict[str, Any] = {"topic": message.topic, "delay": delay, "payload": message.data}
-        try:
-            # Not allow_unicode: PyYAML then writes line breaks such as U+0085 as they are, and
-            # reads them back as spaces.
-            self._file.write(yaml.safe_dump([entry], sort_keys=False))
-            self._file.flush()
-        except OSError as exc:
-            raise ToolError(f"{self._path} cannot be written: {exc.strerror}.") from exc
+        # Not allow_unicode: PyYAML then writes line breaks such as U+0085 as they are, and
+        # reads them back as spaces.
+        self._put(yaml.safe_dump([entry], sort_keys=False))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Close the file; one without messages is an empty list."""
+        """Close the file; one without messages is an empty list.
+
+        Raises:
+            ToolError: when the disk does not take it.
+        """
         if self._last is None:
-            self._file.write("[]\n")
+            self._put("[]\n")
         self._file.close()
+
+    def _put(self, text: str) -> None:
+        try:
+            self._file.write(text)
+            self._file.flush()
+        except OSError as exc:
+            with contextlib.suppress(OSError):  # to close it tries to write once more
+                self._file.close()
+            raise ToolError(f"{self._path} cannot be written: {exc.strerror}.") from exc

@@ -22,17 +22,16 @@ https://docs.nats.io/reference/reference-protocols/nats-protocol#ok-err"""
 
 
 class JudgedBroker(Broker):
-    """A broker that tells when NATS refuses its credentials, at first or when it comes back."""
+    """A broker that tells why an attempt to connect failed, at first or when it comes back."""
 
-    def __init__(self, url: str, *, on_refused: Callable[[], None], **options: Any) -> None:
+    def __init__(self, url: str, *, on_failure: Callable[[str], None], **options: Any) -> None:
         super().__init__(url, **options)
-        self._on_refused = on_refused
+        self._on_failure = on_failure
 
     async def _error(self, exc: Exception) -> None:
         # Told of every attempt that fails, also of those to come back, which go on for ever.
         await super()._error(exc)
-        if REFUSAL in str(exc).lower():
-            self._on_refused()
+        self._on_failure(str(exc) or type(exc).__name__)
 
 
 class NatsConnection(Entered):
@@ -54,11 +53,12 @@ class NatsConnection(Entered):
             name="gateway-tools",
             inbox_prefix=inbox_prefix,
             connect_timeout=min(ATTEMPT, timeout / 2),
-            on_refused=self._note_refusal,
+            on_failure=self._note_failure,
         )
         self._wait = wait
         self._connecting: asyncio.Task[None] | None = None
         self._refused = False
+        self._reason = ""
         self._news = asyncio.Event()
 
     async def connect(self) -> None:
@@ -75,7 +75,8 @@ class NatsConnection(Entered):
             async with asyncio.timeout(self.timeout):
                 await self.connected()
         except TimeoutError as exc:
-            message = f"NATS was not reached within {self.timeout:g} s: see above for the reason."
+            why = f": {self._reason}" if self._reason else ""
+            message = f"NATS was not reached within {self.timeout:g} s{why}."
             raise ToolError(message, Exit.UNREACHABLE) from exc
 
     async def close(self) -> None:
@@ -120,6 +121,10 @@ class NatsConnection(Entered):
         self.reached = True
         logger.info("connection open")
 
-    def _note_refusal(self) -> None:
-        self._refused = True
-        self.tell()
+    def _note_failure(self, reason: str) -> None:
+        if REFUSAL in reason.lower():
+            self._refused = True
+            self.tell()
+        elif not self.reached and reason != self._reason:
+            logger.warning("no connection, trying again reason=%s", reason)
+            self._reason = reason

@@ -39,6 +39,9 @@ class UsageError(ToolError):
         super().__init__(message, Exit.USAGE)
 
 
+TOO_LARGE = "maximum payload"
+"""What NATS, and nats-py for it, say of a message over the server's `max_payload`."""
+
 _BY_CODE = {
     ErrorCode.NO_RESPONDER: Exit.NO_RESPONDER,
     ErrorCode.TIMEOUT: Exit.TIMEOUT,
@@ -58,6 +61,8 @@ def failure_of(exc: ClientError | GatewayError) -> ToolError:
             code = Exit.TIMEOUT
         case Unsubscribed():
             code = Exit.DENIED if exc.reason in ("acl", ErrorCode.ACL_DENIED) else Exit.FAILED
+        case Unavailable() if TOO_LARGE in exc.message.lower():
+            pass  # NATS is there, and will not take it later either
         case Unavailable():
             code = Exit.UNREACHABLE
         case Refused() | GatewayError():

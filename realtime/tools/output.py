@@ -13,6 +13,8 @@ from typing import Any, Literal, TextIO
 
 from realtime.client import Message
 
+from .outcome import ToolError
+
 Form = Literal["plain", "json"]
 LOGGERS = ("realtime.tools", "realtime.client", "realtime.broker")
 
@@ -30,13 +32,14 @@ class Output:
 
     def __init__(self, form: Form, stream: TextIO | None = None) -> None:
         self._form = form
-        self._stream = stream or sys.stdout
+        self._stream: TextIO | None = stream or sys.stdout  # None where it was closed: `>&-`
 
     def message(self, message: Message) -> None:
         """Print a message.
 
         Raises:
             PipeClosed: when nobody reads any more.
+            ToolError: when the disk does not take it.
         """
         if self._form == "json":
             self._write(_json({"topic": message.topic, **_fields(message)}))
@@ -52,20 +55,25 @@ class Output:
 
         Raises:
             PipeClosed: when nobody reads any more.
+            ToolError: when the disk does not take it.
         """
         self._write(
             _json({"topic": topic, **_data(data)}) if self._form == "json" else _shown(data)
         )
 
     def _write(self, line: str) -> None:
+        if self._stream is None:
+            raise PipeClosed
         try:
             self._stream.write(f"{_printable(line)}\n")
             self._stream.flush()
-        except BrokenPipeError as exc:
+        except OSError as exc:
             # Else Python complains when it flushes at the end:
             # https://docs.python.org/3/library/signal.html#note-on-sigpipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-            raise PipeClosed from exc
+            if isinstance(exc, BrokenPipeError):
+                raise PipeClosed from exc
+            raise ToolError(f"Standard output cannot be written: {exc.strerror}.") from exc
 
 
 class _JsonFormatter(logging.Formatter):
@@ -83,6 +91,8 @@ class _JsonFormatter(logging.Formatter):
 
 def output_pipe() -> int | None:
     """Return the descriptor of standard output where that is a pipe."""
+    if sys.stdout is None:
+        return None
     try:
         descriptor = sys.stdout.fileno()
         return descriptor if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else None

@@ -97,6 +97,7 @@ def _scheme_of(url: str) -> str:
         try:
             parts = urlsplit(one.strip())
             whole = bool(parts.hostname) and parts.port != 0  # `port` is what complains
+            (parts.hostname or "").encode("idna")  # and this, of what is no name: `a..b`
         except ValueError:
             whole = False
         if not whole:

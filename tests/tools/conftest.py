@@ -63,11 +63,15 @@ class Tools:
         token = {} if "GATEWAY_PASSWORD" in extra else {"GATEWAY_TOKEN": self.site.token()}
         return {**self.site.env, **token, **extra}
 
-    def run(self, *args: str, stdin: str = "", **env: str) -> Done:
-        """Run a tool to its end."""
+    def run(self, *args: str, stdin: str = "", shell: str = 'exec "$@"', **env: str) -> Done:
+        """Run a tool to its end.
+
+        Args:
+            shell: a line for `sh`, in which `"$@"` is the tool.
+        """
         return Done(
             subprocess.run(
-                [sys.executable, "manage.py", *args],
+                ["sh", "-c", shell, "sh", sys.executable, "manage.py", *args],
                 cwd=PROJECT,
                 env={**os.environ, **self.env(env)},
                 input=stdin,

@@ -72,6 +72,33 @@ def test_reader_that_goes_away_ends_it_at_once(tools, topic):
         consumer.stderr.close()
 
 
+def test_full_disk_under_the_output_is_told(tools, topic):
+    tools.run("produce", "-u", tools.nats, "-t", topic, "-m", "1")
+    consume = ("consume", "-u", tools.nats, "-t", topic, "--since", "0")
+    done = tools.run(*consume, shell='exec "$@" > /dev/full')
+    assert done.code == 1
+    assert done.log.endswith("Standard output cannot be written: No space left on device.\n")
+    assert "Traceback" not in done.log
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 0), (("--count", "2"), 141)])
+def test_output_that_was_closed_at_the_start_is_as_if_nobody_reads(tools, topic, options, code):
+    tools.run("produce", "-u", tools.nats, "-t", topic, "-m", "1")
+    consume = ("consume", "-u", tools.nats, "-t", topic, "--since", "0", *options)
+    done = tools.run(*consume, shell='exec "$@" >&-')
+    assert done.code == code
+    assert "Traceback" not in done.log
+
+
+def test_reason_why_nats_is_not_reached_is_told(tools):
+    url = f"nats://127.0.0.1:{free_port()}"
+    done = tools.run("produce", "-u", url, "-t", "room.a", "-m", "1", "--timeout", "1")
+    assert "NATS was not reached within 1 s: " in done.log.splitlines()[-1]
+    assert "refused" in done.log.splitlines()[-1]
+    done = tools.run("consume", "-u", url, "-t", "room.a", "--timeout", "1")
+    assert "no connection, trying again reason=" in done.log
+
+
 def test_scenario_is_sent_to_its_end_though_nobody_reads_the_output(tools, topic, tmp_path):
     path = tmp_path / "s.yaml"
     path.write_text(yaml.safe_dump([{"payload": n, "delay": 100} for n in range(10)]))
@@ -88,6 +115,27 @@ def test_scenario_is_sent_to_its_end_though_nobody_reads_the_output(tools, topic
     got = tools.run("consume", "-u", tools.nats, "-t", topic, "--since", "0", "--count", "10",
                     "--log", "json")  # fmt: skip
     assert got.data == list(range(10))
+
+
+def test_message_over_the_limit_of_nats_is_refused_and_not_out_of_reach(tools, topic, tmp_path):
+    path = tmp_path / "large.json"
+    path.write_text(f'"{"x" * 2_000_000}"')
+    done = tools.run("produce", "-u", tools.nats, "-t", topic, "-f", str(path))
+    assert done.code == 1
+    assert "maximum payload" in done.log
+
+
+@pytest.mark.parametrize("messages", [0, 1])
+def test_full_disk_under_a_dump_is_told(tools, topic, tmp_path, messages):
+    for _ in range(messages):
+        tools.run("produce", "-u", tools.nats, "-t", topic, "-m", "1")
+    dump = str(tmp_path / "dump.yaml")
+    consume = ("consume", "-u", tools.nats, "-t", topic, "--since", "0", "--dump", dump)
+    # No file may be larger than nothing: what a full disk is, with another name for the error.
+    done = tools.run(*consume, "--timeout", "3", shell='ulimit -f 0; exec "$@"')
+    assert done.code == 1
+    assert f"{dump} cannot be written: " in done.log
+    assert "Traceback" not in done.log
 
 
 @pytest.mark.parametrize(
@@ -111,6 +159,8 @@ def test_scenario_that_the_side_cannot_send_sends_nothing(tools, topic, tmp_path
     [
         (("consume", "-u", "ws://[half", "-t", "t"), "a scheme, a host and a port"),
         (("consume", "-u", "ws://h:99999/ws/", "-t", "t"), "a scheme, a host and a port"),
+        (("consume", "-u", "ws://a..b/ws/", "-t", "t"), "a scheme, a host and a port"),
+        (("consume", "-u", "nats://a..b:4222", "-t", "t"), "a scheme, a host and a port"),
         (("consume", "-u", "nats://h:x", "-t", "t"), "a scheme, a host and a port"),
         (("consume", "-u", "nats://h,ws://h", "-t", "t"), "ws://, wss://, nats://"),
         (("consume", "-u", "nats://127.0.0.1:1", "-t", "two words"), "no subject of NATS"),
