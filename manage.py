@@ -33,4 +33,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        # Most of all while modules are still being loaded; commands that run see to it themselves.
+        sys.exit(130)  # as a shell reports SIGINT

@@ -49,6 +49,16 @@ def test_ctrl_c_ends_it_cleanly(tools, topic, options, code):
     assert "connection closed" in consumer.text()
 
 
+def test_ctrl_c_while_it_is_loaded_ends_it_quietly(tools, tmp_path):
+    (tmp_path / "slow.py").write_text("import time; print('loading'); time.sleep(60)")
+    loading = {"PYTHONPATH": str(tmp_path), "DJANGO_SETTINGS_MODULE": "slow"}
+    consumer = tools.start("consume", "-u", tools.nats, "-t", "room.a", **loading)
+    consumer.wait_for_line("loading", 20)
+    consumer.signal(signal.SIGINT)
+    assert consumer.wait() == 130
+    assert consumer.text() == "loading\n"
+
+
 def test_reader_that_goes_away_ends_it_at_once(tools, topic):
     tools.run("produce", "-u", tools.nats, "-t", topic, "-m", "1")
     consumer = subprocess.Popen(
