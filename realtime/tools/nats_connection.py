@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from realtime.broker import Broker
 from realtime.client.entered import Entered
@@ -19,17 +20,19 @@ ATTEMPT = 2.0
 REFUSAL = "authorization violation"
 """What NATS says, in any case, to credentials that it does not take:
 https://docs.nats.io/reference/reference-protocols/nats-protocol#ok-err"""
+_VIOLATION = re.compile(r'permissions violation for (\w+) to "([^"]+)"', re.IGNORECASE)
 
 
 class JudgedBroker(Broker):
-    """A broker that tells why an attempt to connect failed, at first or when it comes back."""
+    """A broker that tells of what NATS refuses, and why an attempt to connect failed."""
 
     def __init__(self, url: str, *, on_failure: Callable[[str], None], **options: Any) -> None:
         super().__init__(url, **options)
         self._on_failure = on_failure
 
     async def _error(self, exc: Exception) -> None:
-        # Told of every attempt that fails, also of those to come back, which go on for ever.
+        # Told of every attempt that fails, also of those to come back, which go on for ever; and
+        # of rights that are missing, of which nothing else tells.
         await super()._error(exc)
         self._on_failure(str(exc) or type(exc).__name__)
 
@@ -59,6 +62,7 @@ class NatsConnection(Entered):
         self._connecting: asyncio.Task[None] | None = None
         self._refused = False
         self._reason = ""
+        self._violations: set[tuple[str, str]] = set()
         self._news = asyncio.Event()
 
     async def connect(self) -> None:
@@ -116,6 +120,22 @@ class NatsConnection(Entered):
         await self._news.wait()
         self._news.clear()
 
+    def require_allowed(
+        self, action: Literal["publish", "subscription"], subject: str, cause: Exception | None
+    ) -> None:
+        """Return when NATS has not refused that to this user.
+
+        Raises:
+            ToolError: when it has; from `cause`, which that led to.
+        """
+        if (action, subject.lower()) in self._violations:
+            verb = "publish on" if action == "publish" else "subscribe to"
+            raise ToolError(
+                f"The user of this address may not {verb} {subject} on NATS: take another user,"
+                " or have it allowed in the server's configuration.",
+                Exit.DENIED,
+            ) from cause
+
     async def _connect(self) -> None:
         await self.broker.connect_forever()
         self.reached = True
@@ -124,6 +144,10 @@ class NatsConnection(Entered):
     def _note_failure(self, reason: str) -> None:
         if REFUSAL in reason.lower():
             self._refused = True
+            self.tell()
+        elif violation := _VIOLATION.search(reason):
+            # In lower case, as nats-py hands it over.
+            self._violations.add((violation[1].lower(), violation[2].lower()))
             self.tell()
         elif not self.reached and reason != self._reason:
             logger.warning("no connection, trying again reason=%s", reason)

@@ -13,7 +13,7 @@ from typing import Any
 
 from realtime.client import Message
 from realtime.nats_client import Message as NatsMessage
-from realtime.protocol.exceptions import Unavailable
+from realtime.protocol.exceptions import RequestTimeout, Unavailable
 from realtime.protocol.messages import MESSAGE_ID, MSG_ID, SEQUENCE, TIME_STAMP, unix_ms
 from realtime.protocol.subjects import covers
 
@@ -71,8 +71,8 @@ class NatsSide(NatsConnection):
 
         Raises:
             UsageError: `since` with several topics, or a topic that is no subject.
-            ToolError: NATS refuses the credentials.
-            Unavailable: NATS refuses a subscription.
+            ToolError: NATS refuses the credentials or, without `since`, a subscription.
+            Unavailable: the connection is gone for good.
         """
         for topic in topics:
             _require_subject(topic, pattern=True)
@@ -90,8 +90,8 @@ class NatsSide(NatsConnection):
 
         Raises:
             UsageError: a topic is no subject.
-            ToolError: NATS refuses the credentials.
-            Unavailable: NATS refuses a subscription.
+            ToolError: NATS refuses the credentials or a subscription.
+            Unavailable: the connection is gone for good.
         """
         for topic in topics:
             _require_subject(topic, pattern=True)
@@ -118,6 +118,7 @@ class NatsSide(NatsConnection):
         """Publish, and return in words what became of it.
 
         Raises:
+            ToolError: when NATS does not allow it.
             Unavailable: when the stream, or NATS, does not confirm it in time.
         """
         headers = None
@@ -125,23 +126,32 @@ class NatsSide(NatsConnection):
             headers = {MSG_ID: step.message_id, MESSAGE_ID: step.message_id}
         data = encode_payload(step.payload)
         if any(covers(pattern, step.topic) for pattern in self._durable):
-            stored = await self.broker.store(
-                step.topic, data, headers=headers, timeout=self.timeout
-            )
+            try:
+                stored = await self.broker.store(
+                    step.topic, data, headers=headers, timeout=self.timeout
+                )
+            except Unavailable as exc:
+                self.require_allowed("publish", step.topic, exc)
+                raise
             return f"seq={stored.sequence}{' (stored before)' if stored.duplicate else ''}"
         await self.broker.publish(step.topic, data, headers=headers)
         await self.broker.flush(self.timeout)
+        self.require_allowed("publish", step.topic, None)
         return "handed on"
 
     async def request(self, step: Step) -> Any:
         """Ask a backend.
 
         Raises:
+            ToolError: when NATS does not allow it.
             NoResponder, RequestTimeout, Unavailable: as they say.
         """
-        message = await self.broker.request(
-            step.topic, encode_payload(step.payload), timeout=self.timeout
-        )
+        data = encode_payload(step.payload)
+        try:
+            message = await self.broker.request(step.topic, data, timeout=self.timeout)
+        except RequestTimeout as exc:
+            self.require_allowed("publish", step.topic, exc)
+            raise
         return decode_payload(message.data)
 
     async def _core(self, topics: Sequence[str]) -> AsyncIterator[NatsMessage]:
@@ -165,6 +175,8 @@ class NatsSide(NatsConnection):
                 if dropped:
                     logger.warning("messages came faster than they were taken dropped=%d", dropped)
                     dropped = 0
+                for topic in topics:
+                    self.require_allowed("subscription", topic, None)
                 await self.next_news()
         finally:
             for subscription in subscriptions:

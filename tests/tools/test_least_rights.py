@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from realtime.broker import connected
 
 from ..deploy.nats_server import nats_server
@@ -13,6 +15,26 @@ STREAM = {
     "allow_direct": True,
     "republish": {"src": ">", "dest": "gateway.relay.>"},
 }
+
+
+@pytest.mark.parametrize(
+    ("user", "args", "verb"),
+    [
+        ("backend", ("consume", "-t", "room.a"), "subscribe to room.a"),
+        ("backend", ("consume", "-t", "other.A", "--rpc"), "subscribe to other.A"),
+        ("backend", ("produce", "-t", "other.a", "-m", "1"), "publish on other.a"),
+        ("backend", ("produce", "-t", "rpc.a", "-m", "1", "--rpc"), "publish on rpc.a"),
+        ("bridge", ("produce", "-t", "room.a", "-m", "1"), "publish on room.a"),
+    ],
+)
+def test_what_nats_does_not_allow_is_denied(tools, tmp_path, user, args, verb):
+    timeout = ("--timeout", "1") if args[0] == "produce" else ("--timeout", "20")
+    with nats_server(tmp_path) as server:
+        url = ("-u", server.url(user))
+        done = tools.run(*args, *url, *timeout, NATS_INBOX_PREFIX=f"_INBOX_{user}")
+    assert done.code == 4
+    assert f"The user of this address may not {verb} on NATS: " in done.log
+    assert "sent" not in done.log
 
 
 async def test_replies_come_to_the_inbox_that_the_settings_name(tools, tmp_path):
