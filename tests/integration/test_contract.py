@@ -1911,6 +1911,15 @@ async def test_cookie_with_two_origins_is_refused(site: Running, order: int) -> 
     assert await handshake(site.ports[0], headers) in (400, 403)
 
 
+async def test_cookie_from_a_page_of_another_host_that_leads_here_is_refused(
+    site: Running,
+) -> None:
+    """DNS rebinding: the Origin is that of the Host, but the Host is not this site."""
+    host = f"evil.example:{site.ports[0]}"
+    headers = [("Cookie", site.cookie), ("Origin", f"http://{host}")]
+    assert await handshake(site.ports[0], headers, host=host) == 403
+
+
 async def test_cookie_without_an_origin_is_refused(site: Running) -> None:
     assert await handshake(site.ports[0], [("Cookie", site.cookie)]) == 403
 
