@@ -322,7 +322,7 @@ BAD_FIELDS = [
     ("subscribe", {"topic": "room.a", "durable": "a b"}),
     ("subscribe", {"topic": "room.a", "durable": ""}),
     ("subscribe", {"topic": "room.a", "presence": 1}),
-    ("subscribe", {"topic": "room.*", "presence": None}),
+    ("subscribe", {"topic": "room.*", "presence": "yes"}),
     ("unsubscribe", {}),
     ("publish", {"topic": "room.a", "payload": 1}),
     ("publish", {"topic": "room.a", "messageId": "m"}),
