@@ -73,6 +73,7 @@ NOT_NEGATIVE = (
 )
 """0 is no limit, or none."""
 TRUTH_VALUES = ("OUTBOX", "COMPRESSION", "TRACING")
+NAMES = ("PREFIX", "STREAM", "POSITIONS_BUCKET", "PRESENCE_BUCKET")
 
 _RATE = re.compile(r"[1-9]\d*/(?:s|sec|m|min|h|hour|d|day)", re.ASCII)
 
@@ -107,7 +108,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         for name in TRUTH_VALUES
         if not isinstance(getattr(settings, name), bool)
     ]
-    found += _check_topics() + _check_origins() + _check_rates()
+    found += _check_names() + _check_topics() + _check_origins() + _check_rates()
     return found + _check_socketio() + _check_tracing()
 
 
@@ -204,6 +205,18 @@ def _check_tracing() -> list[CheckMessage]:
             hint="Install opentelemetry-sdk and an exporter, or leave it off.",
             id="realtime.E012",
         )
+    ]
+
+
+def _check_names() -> list[CheckMessage]:
+    # With a dot or a wildcard the subjects below would be others than the checks here know.
+    return [
+        Error(
+            f"REALTIME[{name!r}] is {value!r}: give it letters, digits, '-' and '_'.",
+            id="realtime.E014",
+        )
+        for name in NAMES
+        if not isinstance(value := getattr(settings, name), str) or not is_token(value)
     ]
 
 

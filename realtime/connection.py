@@ -318,8 +318,8 @@ class Connection:
             id=frame_id,
             session_id=sign_ticket(ticket, self._options.session_key),
             user_id=identity.user_id,
-            expires_at=identity.expires_at,
-            heartbeat=self._options.heartbeat,
+            expires_at=None if identity.expires_at is None else frames.whole(identity.expires_at),
+            heartbeat=frames.whole(self._options.heartbeat),
             epoch=epoch,
             subscriptions=subscriptions,
         )
@@ -356,7 +356,7 @@ class Connection:
             self._call_at(notice, lambda: self._notify_expiry(expires_at))
 
     def _notify_expiry(self, expires_at: float) -> None:
-        self._send(frames.Expiring(expires_at=expires_at))
+        self._send(frames.Expiring(expires_at=frames.whole(expires_at)))
         self._call_at(expires_at, self._expire)
 
     def _call_at(self, when: float, work: Callable[[], None]) -> None:

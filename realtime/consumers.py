@@ -16,6 +16,8 @@ from typing import Any
 
 from channels.consumer import AsyncConsumer
 from django.conf import settings as django_settings
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest
 
 from . import lifecycle
 from .conf import settings
@@ -105,7 +107,7 @@ def peer_of(
     session_key = _session_key("; ".join(headers.get(b"cookie", [])))
     allowed = proven or origin_allowed(
         origin,
-        host=next(iter(headers.get(b"host", [])), None),
+        host=_own_host(headers),
         secure=_is_secure(scope, headers),
         allowed=settings.ALLOWED_ORIGINS,
     )
@@ -121,6 +123,22 @@ def peer_of(
         session_key=session_key,
         transport=transport,
     )
+
+
+def _own_host(headers: Mapping[bytes, list[str]]) -> str | None:
+    """Return the host that was asked for where it is this site; None for any other name.
+
+    Else a page of a name that DNS leads here (rebinding) would be one of this site's own.
+    """
+    request = HttpRequest()
+    # Without a Host, Django would take the server's own name.
+    request.META["HTTP_HOST"] = next(iter(headers.get(b"host", [])), "")
+    if forwarded := headers.get(b"x-forwarded-host"):
+        request.META["HTTP_X_FORWARDED_HOST"] = forwarded[0]
+    try:
+        return str(request.get_host())
+    except DisallowedHost:
+        return None
 
 
 def _session_key(cookies: str) -> str | None:

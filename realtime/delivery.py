@@ -112,7 +112,9 @@ class Delivery:
     def start(self, pages: Sequence[Event] = ()) -> None:
         """Write what was read already, then the rest of the history, then go live."""
         self.feed.deliveries.add(self)
-        self._write(pages[: self._room()])
+        if not self.socket.congested:
+            # Else other topics that were resumed with this one have filled it: it reads them later.
+            self._write(pages[: self._room()])
         if self.position >= self.feed.chain.last:
             self.feed.attach(self)
         else:

@@ -34,7 +34,8 @@ class DirectSocket:
 
     Args:
         metrics: counts what is closed.
-        max_buffer: bytes that may wait before the reader counts as too slow.
+        max_buffer: bytes that may wait when more is written; beyond, the reader is too slow. What
+            is written itself does not count: an event may be larger than this.
 
     Attributes:
         ending: close code and reason, once this side ends it.
@@ -87,7 +88,7 @@ class DirectSocket:
             sent = 0
         if sent < len(frames):
             self.enqueue(frames[sent:])
-            self._check()
+            self._check(len(frames) - sent)
 
     def enqueue(self, data: bytes) -> None:
         """Write bytes through the transport, and what follows behind them."""
@@ -146,7 +147,7 @@ class DirectSocket:
         transport = self._transport
         if self._direct is None or transport._tempDataLen or transport.dataBuffer:
             transport.write(frames)
-            self._check()
+            self._check(len(frames))
         else:
             self._send = self._direct
             # Not a subclass's own: these are its frames already.
@@ -157,11 +158,15 @@ class DirectSocket:
             self._drained.set_result(None)
         self._drained = None
 
-    def _check(self) -> None:
-        """Close a reader that is too slow; the stream has what it misses."""
+    def _check(self, written: int) -> None:
+        """Close a reader that is too slow; the stream has what it misses.
+
+        Args:
+            written: bytes that were added just now.
+        """
         transport = self._transport
         waiting = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
-        if waiting <= self._max_buffer:
+        if waiting - written <= self._max_buffer:
             return
         logger.info("slow reader closed client=%s waiting=%d", self._protocol.client_addr, waiting)
         # Whole writes that have not begun are let go, so that the close frame gets through

@@ -31,7 +31,7 @@ class EventSocket:
     Args:
         cursor: the topics that are asked for; frames about others are left out.
         metrics: counts what is closed.
-        max_buffer: bytes that may wait before the reader counts as too slow.
+        max_buffer: bytes that may wait when more is written; beyond, the reader is too slow.
 
     Attributes:
         ending: close code and reason, once this side ends it.
@@ -69,8 +69,9 @@ class EventSocket:
         if head.held is not None and asked and head.held not in asked:
             return
         moved = self._cursor.follow(head)
+        before = self._bytes
         self._queue(encode_event(text, self._cursor.event_id if moved else ""))
-        if self._bytes > self._max_buffer:
+        if before > self._max_buffer:
             self._metrics.slow_readers += 1
             self._waiting.clear()
             self._bytes = 0

@@ -78,7 +78,7 @@ class Outgoing(asyncio.Queue[Any]):
         super()._put(item)
         self.characters += _size(item)
         self._moved.set()
-        if self.limit and self.characters > self.limit:
+        if self.limit and self.characters - _size(item) > self.limit:
             self.limit = 0
             self.overflowed()
 
@@ -108,7 +108,7 @@ class SocketIoSocket:
     Args:
         queue: what Engine.IO takes from.
         metrics: counts what is closed.
-        max_buffer: characters that may wait before the reader counts as too slow.
+        max_buffer: characters that may wait when more is written; beyond, the reader is too slow.
         on_end: called once, when the session is to end.
 
     Attributes:
@@ -150,7 +150,7 @@ class SocketIoSocket:
             self._error = self._error or (head.code, head.message)
         self._early.append(packet)
         self._early_characters += len(packet)
-        if self._early_characters > self._max_buffer:
+        if self._early_characters - len(packet) > self._max_buffer:
             self._too_slow()
 
     def open(self) -> None:

@@ -19,7 +19,7 @@ class SendSocket:
 
     Args:
         metrics: counts what is closed.
-        max_buffer: bytes that may wait before the reader counts as too slow.
+        max_buffer: bytes that may wait when more is written; beyond, the reader is too slow.
 
     Attributes:
         ending: close code and reason, once this side ends it.
@@ -51,11 +51,11 @@ class SendSocket:
         """Queue one text; over the bound the socket is closed as a slow consumer."""
         if self._closing:
             return
-        self._bytes += len(text)
         if self._bytes > self._max_buffer:
             self._waiting.clear()
             self.close(CloseCode.SLOW_CONSUMER, "too much waits to be read")
             return
+        self._bytes += len(text)
         self._waiting.append((len(text), {"type": "websocket.send", "text": text.decode()}))
         self._wake.set()
 

@@ -190,7 +190,10 @@ def _frame(**fields: Any) -> bytes:
 
 def _cursor_of(scope: Scope) -> Cursor:
     """Return the topics of a request, and where they go on."""
-    query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=1000)
+    # An empty topic is a wrong one: left out, the stream would stay silent.
+    query = parse_qs(
+        scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=1000
+    )
     topics = list(dict.fromkeys(query.get("topic", [])))
     if len(topics) > settings.MAX_SUBSCRIPTIONS:
         raise Refused(

@@ -143,7 +143,7 @@ class Subscriptions:
             and frame.durable in (None, held.durable)
         ):
             self._send(self._subscribed(held.feed, frame.id, recovered=True))
-            self._watch(topic, asked=frame.presence)
+            self._watch(topic, asked=bool(frame.presence))
             return
         feed = await self._fanout.join(topic)
         try:
@@ -322,7 +322,7 @@ class Subscriptions:
         self._deliveries[feed.topic] = delivery
         self._session.topics.add(feed.topic)
         self._presence.touch(feed.topic)
-        self._watch(feed.topic, asked=frame is not None and frame.presence)
+        self._watch(feed.topic, asked=frame is not None and bool(frame.presence))
         if self._session.suspended:
             delivery.pause()
         else:

@@ -42,6 +42,12 @@ def layer(settings: Settings, backend: str) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend}}
 
 
+@pytest.mark.parametrize("name", ["PREFIX", "STREAM", "POSITIONS_BUCKET", "PRESENCE_BUCKET"])
+@pytest.mark.parametrize("value", ["", "a b", "a.b", "a.>", "*", 7, None])
+def test_checks_of_names_find_what_is_no_token(settings: Settings, name: str, value: Any) -> None:
+    assert "realtime.E014" in ids(settings, **{name: value})
+
+
 def test_checks_of_the_project_find_nothing(settings: Settings) -> None:
     assert ids(settings) == []
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec.structs import fields
 
 from .exceptions import BadFrame, ErrorCode, GatewayError
+from .names import repeated_name
 
 # A JSON number beyond 2^53 is not the same number in JavaScript.
 Sequence = Annotated[int, Meta(ge=0, le=2**53)]
@@ -58,9 +60,9 @@ class Subscribe(ClientFrame, frozen=True, tag="subscribe"):
     topic: str
     since: Sequence | None = None
     epoch: str | None = None
-    qos: Annotated[int, Meta(ge=0, le=1)] = 0
+    qos: Annotated[int, Meta(ge=0, le=1)] | None = None
     durable: Name | None = None
-    presence: bool = False
+    presence: bool | None = None
 
 
 class Unsubscribe(ClientFrame, frozen=True, tag="unsubscribe"):
@@ -78,9 +80,12 @@ class Publish(ClientFrame, frozen=True, tag="publish"):
 
 
 class Ack(ClientFrame, frozen=True, tag="ack"):
-    """Confirm one event by `messageId`, or all up to `seqNo` of a topic."""
+    """Confirm one event by `messageId`, or all up to `seqNo` of a topic.
 
-    message_id: MessageId | None = None
+    What a backend chose as `messageId` may be longer and odder than what `publish` takes.
+    """
+
+    message_id: Annotated[str, Meta(min_length=1)] | None = None
     topic: str | None = None
     seq_no: Sequence | None = None
 
@@ -162,6 +167,10 @@ _decode: Callable[[str | bytes], AnyClientFrame] = msgspec.json.Decoder(AnyClien
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+_NAMES = {
+    kind: tuple(f'"{name}"' for name in ("type", *(f.encode_name for f in fields(kind))))
+    for kind in get_args(AnyClientFrame)
+}
 
 
 def parse_frame(text: str | bytes) -> AnyClientFrame:
@@ -176,7 +185,10 @@ def parse_frame(text: str | bytes) -> AnyClientFrame:
             # Raw was only skipped over; a full pass refuses bad UTF-8 and numbers that no
             # reader holds (1e999, a 5,000-digit integer) before anybody else gets them.
             _decode_any(frame.payload)
-        return frame
+        twice = repeated_name(text if isinstance(text, str) else text.decode(), _NAMES[type(frame)])
+        if twice is None:
+            return frame
+        reason = f"{twice} comes twice"
     except RecursionError:
         reason = "the JSON is nested too deeply"
     except (msgspec.DecodeError, UnicodeError) as exc:
@@ -324,6 +336,11 @@ class Pong(GatewayFrame, frozen=True, tag="pong"):
 def encode_frame(frame: GatewayFrame) -> bytes:
     """Return the JSON text of a gateway frame."""
     return _encode(frame)
+
+
+def whole(number: float) -> float:
+    """Return a number that has no fraction as an integer: `25.0` does not fit elsewhere's `int`."""
+    return int(number) if float(number).is_integer() and abs(number) <= 2**53 else number
 
 
 def error_for(exc: GatewayError, frame_id: str | int | None) -> Error:

@@ -50,7 +50,7 @@ class AuthReply(Struct, frozen=True):
     user_id: str | int | None = None
     expires_at: float | None = None
     rules: list[Rule] | None = None
-    subscriptions: list[str] = []
+    subscriptions: list[str] | None = None
     info: dict[str, Any] | None = None
     error: str | None = None
 
@@ -180,7 +180,9 @@ def parse_auth_reply(data: bytes, granted: Iterable[Rule] = ()) -> Identity | st
         rules = parse_rules(reply.rules, user_id, granted)
     except BadTopic as exc:
         raise AuthUnavailable(f"A rule in the backend's auth reply is wrong: {exc}") from exc
-    return Identity(user_id, rules, reply.expires_at, tuple(reply.subscriptions), reply.info)
+    # Each once, in the order in which they came: `ready` names what a `subscribed` follows for.
+    subscriptions = tuple(dict.fromkeys(reply.subscriptions or ()))
+    return Identity(user_id, rules, reply.expires_at, subscriptions, reply.info)
 
 
 def unix_ms(timestamp: str) -> int:

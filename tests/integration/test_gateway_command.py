@@ -86,6 +86,18 @@ def test_taken_nats_port_is_one_sentence_and_leaves_nothing(run: Run) -> None:
     assert not listens(port)
 
 
+@pytest.mark.parametrize("command", ["gateway", "serve"])
+@pytest.mark.parametrize("value", ["0", "65536", "http"])
+def test_port_that_is_none_is_one_sentence(run: Run, command: str, value: str) -> None:
+    refused(run(command, f"--port={value}"), "is no port: give a number from 1 to 65535")
+
+
+def test_port_that_is_none_in_the_environment_is_one_sentence(run: Run) -> None:
+    """Kubernetes sets such a variable for a service of that name."""
+    process = run("gateway", NATS_PORT="tcp://10.0.0.1:4222")
+    refused(process, "--nats-port", "is no port: give a number from 1 to 65535")
+
+
 @pytest.mark.parametrize("way", ["option", "environment"])
 def test_unreachable_nats_url_is_one_sentence(run: Run, way: str) -> None:
     url = f"nats://user:secret@127.0.0.1:{free_port()}"

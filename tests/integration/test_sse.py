@@ -161,6 +161,7 @@ async def test_stream_of_another_epoch_starts_anew_and_says_so(site, open_stream
         (["room.x"], {"user": None, "Authorization": "Bearer nonsense"}, 401, "AUTH_FAILED"),
         (["user.999.notifications"], {}, 403, "ACL_DENIED"),
         (["room..x"], {}, 400, "BAD_TOPIC"),
+        ([""], {}, 400, "BAD_TOPIC"),
         (["gateway.auth"], {}, 400, "BAD_TOPIC"),
         (["room.x"], {"since": "1,2"}, 400, "BAD_FRAME"),
         (["room.x"], {"since": "-1"}, 400, "BAD_FRAME"),

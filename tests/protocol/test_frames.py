@@ -255,6 +255,21 @@ def test_parse_frame_id_of_another_kind_is_bad(frame_id: str) -> None:
     assert refused(f'{{"type":"ping","id":{frame_id}}}').frame_id is None
 
 
+def test_parse_frame_ack_takes_any_message_id_of_a_backend() -> None:
+    """Its events have ids that no client may choose, and want to be acknowledged all the same."""
+    message_id = " orders/" + "4" * 500 + "\n"
+    frame = parse_frame(json.dumps({"type": "ack", "messageId": message_id}))
+    assert frame == frames.Ack(message_id=message_id)
+
+
+@pytest.mark.parametrize(("least", "more"), [(least, more) for least, more, _ in ACCEPTED if more])
+def test_parse_frame_optional_field_null_is_absent(
+    least: dict[str, Any], more: dict[str, Any]
+) -> None:
+    nulls = {name: None for name in more if name not in least}
+    assert parse_frame(json.dumps({**nulls, **least})) == parse_frame(json.dumps(least))
+
+
 def test_parse_frame_id_null_is_none() -> None:
     assert parse_frame('{"type":"ping","id":null}').id is None
 
@@ -332,10 +347,34 @@ def test_parse_frame_bad_utf8_is_bad_frame(data: bytes) -> None:
     refused(data)
 
 
-def test_parse_frame_duplicate_keys_last_one_counts() -> None:
-    """As in every browser, and in one pass: nobody downstream may see the other value."""
-    frame = parse_frame('{"type":"presence","topic":"room.1","topic":"room.2","id":1,"id":2}')
-    assert frame == frames.Presence(topic="room.2", id=2)
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type":"presence","topic":"room.1","topic":"room.2"}',
+        '{"type":"presence","topic":"room.1","topic":"room.1"}',
+        '{"type":"ping","id":1,"id":2}',
+        '{"type":"ping","type":"ping"}',
+        '{"type":"ping", "t\\u0079pe" : "ping"}',
+        HEAD + '{"a":1},"payload":2}',
+        HEAD + '{"topic":1},"topic":"room.2"}',
+    ],
+)
+def test_parse_frame_field_that_comes_twice_is_bad(text: str) -> None:
+    assert "comes twice" in refused(text).message
+    assert "comes twice" in refused(text.encode()).message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type":"ping","x":1,"x":2}',
+        '{"type":"ping","x":{"type":1,"type":"id"},"y":"\\"id\\""}',
+        '{"type":"ping","x":"\\u0041","y":' + "9" * 5000 + "}",
+        ' { "type" : "ping" , "x" : [ "\\u0022type\\"" ] } ',
+    ],
+)
+def test_parse_frame_names_repeated_elsewhere_are_nothing_to_it(text: str) -> None:
+    assert parse_frame(text) == frames.Ping()
 
 
 def test_parse_frame_duplicate_keys_in_payload_pass_through() -> None:
@@ -538,6 +577,13 @@ def test_encode_frame_answer_echoes_the_id(
 def test_encode_frame_nan_in_data_stays_strict_json() -> None:
     frame = frames.Reply(data=[float("nan"), float("inf")])
     assert strict_json(encode_frame(frame).decode())["data"] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(25.0, "25"), (25, "25"), (0.5, "0.5"), (-1.0, "-1"), (1e300, "1e300")]
+)
+def test_whole_number_without_a_fraction_has_none_on_the_wire(number: float, text: str) -> None:
+    assert msgspec.json.encode(frames.whole(number)) == text.encode()
 
 
 def test_error_for_exception_carries_code_topic_and_message_id() -> None:

@@ -116,6 +116,21 @@ def test_parse_auth_reply_no_rules_at_all_allows_nothing() -> None:
     assert not rules.decide("subscribe", "user.7.notifications").allowed
 
 
+def test_parse_auth_reply_optional_null_is_absent() -> None:
+    """Go writes an empty slice as null."""
+    least = {"success": True, "user_id": "7"}
+    names = ("expires_at", "rules", "subscriptions", "info", "error")
+    nulls = identity({**least, **dict.fromkeys(names)})
+    assert nulls.subscriptions == ()
+    assert (nulls.user_id, nulls.expires_at, nulls.info) == ("7", None, None)
+    assert nulls.rules.decide("subscribe", "user.7.x").allowed
+
+
+def test_parse_auth_reply_subscription_named_twice_is_one() -> None:
+    reply = {"success": True, "user_id": "7", "subscriptions": ["user.7.b", "user.7.a", "user.7.b"]}
+    assert identity(reply).subscriptions == ("user.7.b", "user.7.a")
+
+
 def test_parse_auth_reply_full_is_kept() -> None:
     who = identity(
         {

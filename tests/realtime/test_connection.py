@@ -428,6 +428,16 @@ async def test_deadline_passes_while_the_backend_is_slow_closes(
     assert client.connections == {}
 
 
+async def test_times_without_a_fraction_are_integers(world: World, backend: Backend) -> None:
+    """Other languages do not read `25.0` into an integer."""
+    expires_at = float(int(time.time()) + 3600)
+    backend.answer = identity(ALLOW, expires_at=expires_at)
+    ready = await Client(world, backend).connect()
+    assert (ready["expiresAt"], ready["heartbeat"]) == (expires_at, 25)
+    assert isinstance(ready["expiresAt"], int)
+    assert isinstance(ready["heartbeat"], int)
+
+
 async def test_expiry_is_announced_then_closes(world: World, backend: Backend) -> None:
     expires_at = time.time() + 0.2
     backend.answer = identity(ALLOW, expires_at=expires_at)

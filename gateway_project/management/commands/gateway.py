@@ -25,11 +25,12 @@ from gateway_project.environment import published_nats_url
 from realtime import runtime, server
 from realtime.broker import Broker
 from realtime.embedded import EmbeddedError, NatsServer
+from realtime.management.ports import tcp_port
 from realtime.outbox import OutboxRelay
 from realtime.prices import publish_prices
 from realtime.protocol.exceptions import Unavailable
 
-NATS_PORT = 4222
+NATS_PORT = "4222"
 
 
 class Command(BaseCommand):
@@ -40,7 +41,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the options; the environment says the same (docs/configuration.md)."""
         parser.add_argument("--host", default=os.environ.get("HOST", "127.0.0.1"))
-        parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8000")))
+        parser.add_argument("--port", type=tcp_port, default=os.environ.get("PORT", "8000"))
         parser.add_argument(
             "--nats-url",
             default=os.environ.get("NATS_URL", ""),
@@ -48,8 +49,8 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--nats-port",
-            type=int,
-            default=int(os.environ.get("NATS_PORT", NATS_PORT)),
+            type=tcp_port,
+            default=os.environ.get("NATS_PORT", NATS_PORT),
             help="port of the embedded NATS server",
         )
         parser.add_argument(

@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 
 from realtime import server
+from realtime.management.ports import tcp_port
 from realtime.supervisor import Supervisor
 
 
@@ -21,7 +22,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the options."""
         parser.add_argument("--host", default=os.environ.get("HOST", "127.0.0.1"))
-        parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8000")))
+        parser.add_argument("--port", type=tcp_port, default=os.environ.get("PORT", "8000"))
         parser.add_argument("--workers", type=int, default=1, help="processes on the port")
         parser.add_argument("--fd", type=int, help="serve on this inherited listening socket")
 
