@@ -23,7 +23,7 @@ from realtime.layers import InProcessChannelLayer
 from realtime.metrics import Metrics
 from realtime.nats_client import DirectClient, Message, Subscription
 from realtime.patterns import Patterns
-from realtime.protocol.messages import event_from
+from realtime.protocol.messages import relayed_event
 from realtime.protocol.subjects import Subjects
 
 from .publisher import payload_of
@@ -130,7 +130,7 @@ async def headers(tally: SimpleNamespace) -> float:
 
 async def events(tally: SimpleNamespace) -> float:
     async def handler(message: Message) -> None:
-        event_from(SUBJECTS.topic_of(message.subject), message.data, message.headers)
+        relayed_event(SUBJECTS.topic_of(message.subject), message.data, message.head)
         tally.events += 1
 
     return await timed(client_with(handler), tally)
@@ -197,8 +197,8 @@ async def sent(tally: SimpleNamespace) -> float:
 
 STEPS = (
     ("NATS protocol: control line, headers and payload cut out", parsing),
-    ("headers read, message made, handler called", headers),
-    ("payload checked, frame encoded (event_from)", events),
+    ("message made, handler called", headers),
+    ("headers read, payload checked, frame encoded (relayed_event)", events),
     ("bridge, channel layer, chain, ring, framing", counted),
     ("send on the socket", sent),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ from .broker import Broker
 from .nats_client import Message, Subscription
 from .protocol.exceptions import BadTopic
 from .protocol.limits import RateLimit
-from .protocol.messages import Event, ephemeral_event, event_from
+from .protocol.messages import Event, ephemeral_event, event_from, relayed_event
 from .protocol.subjects import Subjects, covers, group_for, is_local
 
 logger = logging.getLogger(__name__)
@@ -130,11 +130,13 @@ class Bridge:
     async def _stored(self, message: Message) -> None:
         topic = self._subjects.topic_of(message.subject)
         try:
-            event = event_from(topic, message.data, message.headers)
+            event = relayed_event(topic, message.data, message.head)
+            if event is None:
+                event = event_from(topic, message.data, message.headers)
         except (KeyError, ValueError):
             logger.warning("not from the stream, dropped subject=%s", message.subject)
             return
-        await self._send(event, message.headers)
+        await self._send(event, message)
 
     async def _ephemeral(self, message: Message) -> None:
         topic = message.subject
@@ -148,13 +150,13 @@ class Bridge:
                 message_id=f"{self._origin}-{self.relayed}",
                 timestamp=int(time.time() * 1000),
             ),
-            message.headers,
+            message,
         )
 
-    async def _send(self, event: Event, headers: Mapping[str, str]) -> None:
+    async def _send(self, event: Event, message: Message) -> None:
         self.relayed += 1
         if tracing.tracer is not None:
-            event = tracing.carrying(event, headers)
+            event = tracing.carrying(event, message.headers)
         packed = event if self._as_is else _pack(event)
         try:
             await self._layer.group_send(

@@ -111,7 +111,10 @@ class Fanout:
         """Listen on this process's one channel and check the tops from time to time."""
         self._channel = await self._layer.new_channel()
         self._check.note_epoch()
-        self._spawn(self._receive())
+        if (listen := getattr(self._layer, "listen", None)) is not None:
+            listen(self._channel, self._hear)
+        else:
+            self._spawn(self._receive())
         self._spawn(self._check.forever())
 
     async def stop(self) -> None:
@@ -240,12 +243,19 @@ class Fanout:
                 self.check_soon()
                 await asyncio.sleep(0.25)
                 continue
-            feed = self.feeds.get(event.topic)
-            if feed is not None:
-                taken += len(event.text)
-                self._take(feed, event)
+            taken += len(event.text)
+            self._take(event)
 
-    def _take(self, feed: Feed, event: Event) -> None:
+    def _hear(self, message: dict[str, Any]) -> None:
+        event = message.get("event")
+        # Groups have plain names: another consumer of the project may send to one.
+        if isinstance(event, Event):
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        feed = self.feeds.get(event.topic)
+        if feed is None:
+            return
         if not feed.durable:
             feed.push(event)
             return

@@ -20,6 +20,9 @@ from channels_redis.utils import _wrap_close
 
 from .redis_shard import CAPACITY, RedisShard
 
+Listener = Callable[[Any], None]
+"""What takes the messages of a channel as they are sent."""
+
 
 class InProcessChannelLayer(BaseChannelLayer):  # type: ignore[misc]
     """A channel layer for one process: groups are sets, messages are not copied.
@@ -38,6 +41,7 @@ class InProcessChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         super().__init__(capacity=capacity, **options)
         self._channels: dict[str, _Channel] = {}
         self._groups: dict[str, set[str]] = {}
+        self._listeners: dict[str, Listener] = {}
         self.dropped = 0
 
     async def new_channel(self, prefix: str = "specific.") -> str:
@@ -54,6 +58,14 @@ class InProcessChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         if len(wanted.messages) >= self.capacity:
             raise ChannelFull(channel)
         wanted.put(message)
+
+    def listen(self, channel: str, listener: Listener) -> None:
+        """Have what groups send to a channel handed to a function, at once and without a queue.
+
+        A queue would cost each message two turns of the event loop. What the function raises,
+        whoever sends gets.
+        """
+        self._listeners[channel] = listener
 
     async def receive(self, channel: str) -> Any:
         """Return the next message of a channel."""
@@ -77,6 +89,9 @@ class InProcessChannelLayer(BaseChannelLayer):  # type: ignore[misc]
     async def group_send(self, group: str, message: Any) -> None:
         """Queue a message for every channel of a group; a full one misses it."""
         for name in self._groups.get(group, ()):
+            if (listener := self._listeners.get(name)) is not None:
+                listener(message)
+                continue
             channel = self._channels.get(name) or self._channel(name)
             if len(channel.messages) < self.capacity:
                 channel.put(message)
@@ -87,6 +102,7 @@ class InProcessChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         """Forget every channel and group."""
         self._channels.clear()
         self._groups.clear()
+        self._listeners.clear()
 
     async def close(self) -> None:
         """Do nothing: there is nothing to close."""

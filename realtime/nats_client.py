@@ -9,23 +9,51 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 
-from msgspec import Struct
 from nats import errors
 from nats.aio.client import Client, _validate_subject
+from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 logger = logging.getLogger(__name__)
 
+SHORT_WAY = 64 * 1024
+"""Bytes of a message that is put together here while the rest of it is read; nats-py's parser takes
+what is larger, for to begin anew with each piece would copy it again and again."""
+_HMSG = re.compile(rb"HMSG ([^ \r\n]+) (\d+) (\d+) (\d+)\r\n").match
 
-class Message(Struct, frozen=True):
-    """One message from NATS; `status` is 0 unless the server says one (204, 404, 503, …)."""
 
-    subject: str
-    data: bytes
-    headers: Mapping[str, str]
-    reply: str
-    status: int
+class Message:
+    """One message from NATS; headers are read when they are asked for.
+
+    Attributes:
+        head: the header block as it came.
+    """
+
+    __slots__ = ("_parsed", "data", "head", "reply", "subject")
+
+    def __init__(self, subject: str, data: bytes, head: bytes = b"", reply: str = "") -> None:
+        self.subject = subject
+        self.data = data
+        self.head = head
+        self.reply = reply
+        self._parsed: tuple[int, dict[str, str]] | None = None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers; of one that comes twice the last value."""
+        return self._parse()[1]
+
+    @property
+    def status(self) -> int:
+        """What the server says (204, 404, 503, …); 0 where it says nothing."""
+        return self._parse()[0]
+
+    def _parse(self) -> tuple[int, dict[str, str]]:
+        if self._parsed is None:
+            self._parsed = parse_headers(self.head)
+        return self._parsed
 
 
 Handler = Callable[[Message], Awaitable[None]]
@@ -79,8 +107,44 @@ class Subscription:
         return self.sid
 
 
+class DirectParser(Parser):  # type: ignore[misc]
+    """nats-py's parser, with a short way for whole messages that carry headers.
+
+    It keeps what it reads in a bytearray and cuts each piece off its front. Most of what comes
+    here are republished events, many in one read: they are taken from the bytes as they are.
+    """
+
+    async def parse(self, data: bytes = b"") -> None:
+        """Parse what was read, and hand over the messages in it."""
+        if self.state != AWAITING_CONTROL_LINE:
+            # The rest of a message that nats-py has begun with.
+            await super().parse(data)
+            return
+        if self.buf:
+            data = bytes(self.buf) + data
+            self.buf.clear()
+        at, size = 0, len(data)
+        while (found := _HMSG(data, at)) is not None:
+            subject, sid, head, total = found.groups()
+            begin = found.end()
+            middle, end = begin + int(head), begin + int(total)
+            if end + 2 > size:
+                break
+            at = end + 2
+            await self.nc._process_msg(int(sid), subject, b"", data[middle:end], data[begin:middle])
+        rest = data[at:]
+        if found is not None and end - at <= SHORT_WAY:
+            self.buf.extend(rest)
+        elif rest:
+            await super().parse(rest)
+
+
 class DirectClient(Client):  # type: ignore[misc]
     """nats-py's client, handing messages of direct subscriptions to their handler at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ps = DirectParser(self)
 
     async def subscribe_direct(self, subscription: Subscription) -> None:
         """Subscribe, with the handler in place before the first message can arrive."""
@@ -112,16 +176,15 @@ class DirectClient(Client):  # type: ignore[misc]
         await super()._process_pong()
 
     async def _process_msg(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
     ) -> None:
         subscription = self._subs.get(sid)
         if type(subscription) is not Subscription:
             await super()._process_msg(sid, subject, reply, data, headers)
             return
         try:
-            status, parsed = parse_headers(headers)
             await subscription.handler(
-                Message(subject.decode(), bytes(data), parsed, reply.decode(), status)
+                Message(subject.decode(), data, headers or b"", reply.decode())
             )
         except Exception:
             # An exception here would end nats-py's read loop, and with it the connection.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -27,6 +28,10 @@ SEQUENCE = "Nats-Sequence"
 LAST_SEQUENCE = "Nats-Last-Sequence"
 TIME_STAMP = "Nats-Time-Stamp"
 
+_RELAYED = re.compile(
+    rb"NATS/1\.0\r\nNats-Stream: [^\r]*\r\nNats-Subject: [^\r]*\r\nNats-Sequence: (\d+)\r\n"
+    rb"Nats-Time-Stamp: ([^\r]*)\r\nNats-Last-Sequence: (\d+)\r\n\r\n"
+).fullmatch
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _encode = msgspec.json.Encoder().encode
@@ -211,15 +216,34 @@ def event_from(
     if previous is None:
         previous = int(headers[LAST_SEQUENCE])
     message_id = headers.get(MESSAGE_ID) or headers.get(MSG_ID) or str(sequence)
-    timestamp = unix_ms(headers[TIME_STAMP])
-    text = b'{"type":"message","topic":%b,"seqNo":%d,"prevSeqNo":%d,"messageId":%b,%b}' % (
-        _encode(topic),
-        sequence,
-        previous,
-        _encode(message_id),
-        _data(payload, timestamp),
+    return _stored_event(
+        topic, payload, sequence, previous, message_id=message_id, stored=headers[TIME_STAMP]
     )
-    return Event(topic, sequence, previous, message_id, timestamp, text)
+
+
+def relayed_event(topic: str, payload: bytes, head: bytes) -> Event | None:
+    """Return the event of a republished message that was published without headers.
+
+    Their block is read at one go, where a dictionary of them would take four times as long.
+
+    Args:
+        head: the header block, as it came.
+
+    Returns:
+        None where there are other headers than JetStream's: see `event_from`.
+    """
+    found = _RELAYED(head)
+    if found is None:
+        return None
+    sequence, timestamp, previous = found.groups()
+    return _stored_event(
+        topic,
+        payload,
+        int(sequence),
+        int(previous),
+        message_id=sequence.decode(),
+        stored=timestamp.decode(),
+    )
 
 
 def ephemeral_event(
@@ -260,6 +284,20 @@ def payload_data(payload: bytes) -> Any:
     if parse_payload(payload):
         return msgspec.Raw(payload)
     return {"encoding": "base64", "data": base64.b64encode(payload).decode()}
+
+
+def _stored_event(
+    topic: str, payload: bytes, sequence: int, previous: int, *, message_id: str, stored: str
+) -> Event:
+    timestamp = unix_ms(stored)
+    text = b'{"type":"message","topic":%b,"seqNo":%d,"prevSeqNo":%d,"messageId":%b,%b}' % (
+        _encode(topic),
+        sequence,
+        previous,
+        _encode(message_id),
+        _data(payload, timestamp),
+    )
+    return Event(topic, sequence, previous, message_id, timestamp, text)
 
 
 def _data(payload: bytes, timestamp: int) -> bytes:

@@ -86,7 +86,7 @@ class FakeBroker:
     async def deliver(self, data: bytes, reply: str) -> None:
         """Hand a message to the only subscriber, as the read loop does."""
         (subscription,) = self.subscriptions
-        await subscription.handler(Message(subscription.subject, data, {}, reply, 0))
+        await subscription.handler(Message(subscription.subject, data, reply=reply))
 
     async def ask(self, token: str) -> None:
         """Send an auth request whose reply subject is its token."""

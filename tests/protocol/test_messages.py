@@ -25,6 +25,7 @@ from realtime.protocol.messages import (
     parse_auth_request,
     payload_data,
     redelivered,
+    relayed_event,
     unix_ms,
 )
 from tests.support.strict import strict_json
@@ -324,6 +325,43 @@ def test_event_from_message_id_comes_from_the_nearest_header(
     event = event_from("user.7.n", b"1", headers(**names))
     assert event.message_id == message_id
     assert strict_json(event.text.decode())["messageId"] == message_id
+
+
+def republished(*own: bytes, sequence: bytes = b"42") -> bytes:
+    """Return the header block of a republished message; `own` are the publisher's headers."""
+    added = [
+        b"Nats-Stream: GATEWAY",
+        b"Nats-Subject: user.7.n",
+        b"Nats-Sequence: " + sequence,
+        b"Nats-Time-Stamp: 2026-11-21T12:18:09.123456789Z",
+        b"Nats-Last-Sequence: 40",
+    ]
+    return b"\r\n".join([b"NATS/1.0", *own, *added, b"", b""])
+
+
+def test_relayed_event_is_what_event_from_makes_of_the_headers() -> None:
+    head = republished()
+    event = relayed_event("user.7.n", b'{"a": 1}', head)
+    lines = [line.split(": ", 1) for line in head.decode().splitlines()[1:-1]]
+    assert event == event_from("user.7.n", b'{"a": 1}', dict(lines))
+    assert event is not None
+    assert (event.sequence, event.previous, event.message_id) == (42, 40, "42")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        republished(b"Gateway-Message-Id: m"),
+        # A publisher's own, before the stream's: only the last one counts.
+        republished(b"Nats-Sequence: 1"),
+        republished(b"Nats-Stream: GATEWAY"),
+        republished(sequence=b"4x"),
+        b"NATS/1.0\r\n\r\n",
+        b"",
+    ],
+)
+def test_relayed_event_other_headers_are_left_to_event_from(head: bytes) -> None:
+    assert relayed_event("user.7.n", b"1", head) is None
 
 
 def test_event_from_previous_given_overrides_the_header() -> None:

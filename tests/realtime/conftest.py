@@ -10,7 +10,7 @@ from realtime.broker import Broker, connected
 from realtime.embedded import NatsServer
 from realtime.history import History
 
-from .support import World, config
+from .support import CountingLayer, QueueingLayer, World, config
 
 
 @pytest.fixture
@@ -28,10 +28,10 @@ async def history(broker: Broker) -> History:
     return history
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
+@pytest.fixture(params=[CountingLayer, QueueingLayer], ids=["in process", "queued"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """Return a started fan-out over a stream in memory."""
-    world = World()
+    world = World(request.param)
     await world.fanout.start()
     yield world
     await world.fanout.stop()

@@ -254,11 +254,17 @@ class CountingLayer(InProcessChannelLayer):
         await super().group_send(group, message)
 
 
+class QueueingLayer(CountingLayer):
+    """The same, but messages wait in a queue, as with Redis."""
+
+    listen = None  # type: ignore[assignment]
+
+
 class World:
     """A fan-out over a stream in memory."""
 
-    def __init__(self, **options: Any) -> None:
-        self.layer = CountingLayer()
+    def __init__(self, layer: type[CountingLayer] = CountingLayer, **options: Any) -> None:
+        self.layer = layer()
         self.history = MemoryHistory()
         self.fanout = fanout_over(self.layer, self.history, **options)
 

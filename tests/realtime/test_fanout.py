@@ -32,6 +32,7 @@ from .support import (
     TOPIC,
     FakeSocket,
     MemoryHistory,
+    QueueingLayer,
     World,
     chained,
     deliver,
@@ -158,7 +159,9 @@ async def test_event_while_joining_is_kept(world: World) -> None:
     assert "page" not in world.history.asked
 
 
-async def test_receive_layer_that_fails_is_tried_again_and_checked(world: World) -> None:
+async def test_receive_layer_that_fails_is_tried_again_and_checked() -> None:
+    world = World(QueueingLayer)
+    await world.fanout.start()
     socket = FakeSocket()
     await world.join(socket)
     await world.layer.group_send(group_for(TOPIC), {"type": "gateway.event", "event": b"garbage"})
@@ -166,6 +169,16 @@ async def test_receive_layer_that_fails_is_tried_again_and_checked(world: World)
     await until(lambda: socket.sequences == [1], LAST_SEEN)
     await world.publish()
     await until(lambda: socket.sequences == [1, 2])
+    await world.fanout.stop()
+
+
+async def test_stranger_in_the_group_neither_fails_nor_stops_what_follows(world: World) -> None:
+    """Groups have plain names, so another consumer of the project may send to one."""
+    socket = FakeSocket()
+    await world.join(socket)
+    await world.layer.group_send(group_for(TOPIC), {"type": "somebody.elses", "event": b"other"})
+    await world.publish()
+    await until(lambda: socket.sequences == [1], LAST_SEEN)
 
 
 # Order and repair.
@@ -297,7 +310,7 @@ async def test_hole_of_a_lagging_replica_is_read_again(world: World) -> None:
 
 
 async def test_burst_over_the_layers_capacity_is_repaired() -> None:
-    world = World(check_interval=0.05)
+    world = World(QueueingLayer, check_interval=0.05)
     world.layer.capacity = 100
     await world.fanout.start()
     socket = FakeSocket()
