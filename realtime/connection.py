@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from . import lifecycle
 from .delivery import Socket
-from .protocol import frames
+from .protocol import client_frames, gateway_frames
+from .protocol.client_frames import parse_frame
 from .protocol.exceptions import (
     AuthFailed,
     BadFrame,
@@ -26,7 +27,7 @@ from .protocol.exceptions import (
     CloseCode,
     GatewayError,
 )
-from .protocol.frames import GatewayFrame, encode_frame, error_for, parse_frame
+from .protocol.gateway_frames import GatewayFrame, encode_frame, error_for
 from .protocol.limits import RateLimit
 from .protocol.messages import AuthRequest, Identity
 from .protocol.session import Session, Ticket, sign_ticket
@@ -113,7 +114,7 @@ class Connection:
 
     async def receive(self, text: str | bytes) -> None:
         """Handle one frame. Never raises: what fails is told to the client."""
-        frame: frames.AnyClientFrame | None = None
+        frame: client_frames.AnyClientFrame | None = None
         limited = self.session.over_rate(len(text), now=self._loop.time())
         try:
             frame = parse_frame(text)
@@ -168,7 +169,7 @@ class Connection:
 
     def drain(self, after_ms: int) -> None:
         """Ask the client to come back later, because this process ends."""
-        self._send(frames.Reconnect(after_ms=after_ms, reason="drain"))
+        self._send(gateway_frames.Reconnect(after_ms=after_ms, reason="drain"))
         self._socket.close(CloseCode.GOING_AWAY, "drain")
 
     def disconnect(self, reason: str) -> None:
@@ -218,34 +219,34 @@ class Connection:
         """End the session for now: the backend does not say what it may."""
         self._socket.close(CloseCode.AUTH_UNAVAILABLE, "the backend does not answer")
 
-    async def _handle(self, frame: frames.AnyClientFrame) -> None:
+    async def _handle(self, frame: client_frames.AnyClientFrame) -> None:
         match frame:
-            case frames.Ping():
-                self._send(frames.Pong(id=frame.id))
-            case frames.Publish():
+            case client_frames.Ping():
+                self._send(gateway_frames.Pong(id=frame.id))
+            case client_frames.Publish():
                 await self._upstream.publish(frame)
-            case frames.Ack():
+            case client_frames.Ack():
                 await self._subscriptions.acknowledge(frame)
-            case frames.Subscribe():
+            case client_frames.Subscribe():
                 await self._subscriptions.subscribe(frame)
-            case frames.Unsubscribe():
+            case client_frames.Unsubscribe():
                 await self._subscriptions.unsubscribe(frame)
-            case frames.Connect():
+            case client_frames.Connect():
                 await self._connect(frame)
-            case frames.Resume():
+            case client_frames.Resume():
                 await self._subscriptions.resume(frame)
-            case frames.Replay():
+            case client_frames.Replay():
                 await self._subscriptions.replay(frame)
-            case frames.History():
+            case client_frames.History():
                 await self._upstream.history(frame)
-            case frames.Request():
+            case client_frames.Request():
                 await self._upstream.request(frame)
-            case frames.Presence():
+            case client_frames.Presence():
                 await self._upstream.presence(frame)
-            case frames.Refresh():
+            case client_frames.Refresh():
                 await self._refresh(frame)
 
-    async def _connect(self, frame: frames.Connect) -> None:
+    async def _connect(self, frame: client_frames.Connect) -> None:
         self._token = frame.token
         try:
             if frame.token is None and self.peer.session_key is None:
@@ -274,7 +275,7 @@ class Connection:
         try:
             if frame.session_id is not None and frame.last_seq_per_topic is not None:
                 await self._subscriptions.resume(
-                    frames.Resume(
+                    client_frames.Resume(
                         id=frame.id,
                         session_id=frame.session_id,
                         last_seq_per_topic=frame.last_seq_per_topic,
@@ -311,26 +312,28 @@ class Connection:
     def _loggable(self, reason: str) -> str:
         return lifecycle.without_credential(reason, self._question())
 
-    def _ready(self, frame_id: str | int | None, subscriptions: list[str]) -> frames.Ready:
+    def _ready(self, frame_id: str | int | None, subscriptions: list[str]) -> gateway_frames.Ready:
         identity, epoch = self.session.identity, self._services.fanout.epoch
         ticket = Ticket(identity.user_id, epoch, int(time.time()), self.id)
-        return frames.Ready(
+        return gateway_frames.Ready(
             id=frame_id,
             session_id=sign_ticket(ticket, self._options.session_key),
             user_id=identity.user_id,
-            expires_at=None if identity.expires_at is None else frames.whole(identity.expires_at),
-            heartbeat=frames.whole(self._options.heartbeat),
+            expires_at=None
+            if identity.expires_at is None
+            else gateway_frames.whole(identity.expires_at),
+            heartbeat=gateway_frames.whole(self._options.heartbeat),
             epoch=epoch,
             subscriptions=subscriptions,
         )
 
-    async def _refresh(self, frame: frames.Refresh) -> None:
+    async def _refresh(self, frame: client_frames.Refresh) -> None:
         # One question at a time: an older answer must not undo a newer one, nor a question be
         # asked with a token that may be refused.
         async with self._reauthorization.asking:
             await self._refresh_token(frame)
 
-    async def _refresh_token(self, frame: frames.Refresh) -> None:
+    async def _refresh_token(self, frame: client_frames.Refresh) -> None:
         before, self._token = self._token, frame.token
         try:
             identity = await self._authenticate()
@@ -356,7 +359,7 @@ class Connection:
             self._call_at(notice, lambda: self._notify_expiry(expires_at))
 
     def _notify_expiry(self, expires_at: float) -> None:
-        self._send(frames.Expiring(expires_at=frames.whole(expires_at)))
+        self._send(gateway_frames.Expiring(expires_at=gateway_frames.whole(expires_at)))
         self._call_at(expires_at, self._expire)
 
     def _call_at(self, when: float, work: Callable[[], None]) -> None:
@@ -388,12 +391,12 @@ class Connection:
             self._crashed(None)
 
     def _send(self, frame: GatewayFrame) -> None:
-        if isinstance(frame, frames.Error):
+        if isinstance(frame, gateway_frames.Error):
             self._services.metrics.errors[frame.code] += 1
         if not self.closed.done():
             self._socket.write_text(encode_frame(frame))
 
-    def _refuse(self, exc: GatewayError, frame: frames.AnyClientFrame | None) -> None:
+    def _refuse(self, exc: GatewayError, frame: client_frames.AnyClientFrame | None) -> None:
         """Answer a frame with an error that names what the frame was about."""
         if exc.topic is None and not isinstance(exc, BadTopic):
             exc.topic = getattr(frame, "topic", None)

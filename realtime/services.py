@@ -15,7 +15,7 @@ from .fanout import Fanout
 from .metrics import Metrics
 from .positions import Positions
 from .presence import Presence
-from .protocol.frames import GatewayFrame
+from .protocol.gateway_frames import GatewayFrame
 from .protocol.session import Limits
 
 Send = Callable[[GatewayFrame], None]

@@ -11,8 +11,17 @@ from msgspec import Struct
 
 from .delivery import Delivery, Socket
 from .feed import Feed
-from .protocol import frames
+from .protocol.client_frames import Ack, Replay, Resume, Subscribe, Unsubscribe
 from .protocol.exceptions import BadFrame, BadTopic, GatewayError, SessionExpired
+from .protocol.gateway_frames import (
+    Gap,
+    Recovery,
+    Reset,
+    Resumed,
+    Subscribed,
+    Unsubscribed,
+    error_for,
+)
 from .protocol.messages import Event
 from .protocol.session import Session, read_ticket
 from .protocol.subjects import covers, is_pattern
@@ -78,7 +87,7 @@ class Subscriptions:
         """Take a topic away; nothing of it is delivered after this."""
         if topic in self._deliveries:
             self._drop(topic)
-            self._send(frames.Unsubscribed(topic=topic, reason=reason))
+            self._send(Unsubscribed(topic=topic, reason=reason))
 
     def take_away(self, topic: str) -> None:
         """Take a topic away for the backend, and with it the patterns that bring it too."""
@@ -126,9 +135,9 @@ class Subscriptions:
             self._enter(feed, Start(feed.chain.last), None)
         else:
             self._fanout.leave(feed)
-            self._send(frames.Unsubscribed(topic=feed.topic, reason="acl"))
+            self._send(Unsubscribed(topic=feed.topic, reason="acl"))
 
-    async def subscribe(self, frame: frames.Subscribe) -> None:
+    async def subscribe(self, frame: Subscribe) -> None:
         """Join a topic, or join it anew from another position."""
         topic = frame.topic
         self._session.check_subscription(topic)
@@ -155,13 +164,13 @@ class Subscriptions:
             raise
         self._enter(feed, start, frame)
 
-    async def unsubscribe(self, frame: frames.Unsubscribe) -> None:
+    async def unsubscribe(self, frame: Unsubscribe) -> None:
         """Leave a topic."""
         self._session.check_held(frame.topic)
         self._drop(frame.topic)
-        self._send(frames.Unsubscribed(id=frame.id, topic=frame.topic, reason="client"))
+        self._send(Unsubscribed(id=frame.id, topic=frame.topic, reason="client"))
 
-    async def resume(self, frame: frames.Resume) -> None:
+    async def resume(self, frame: Resume) -> None:
         """Join topics again, each from its sequence, and send what was missed."""
         ticket = read_ticket(
             frame.session_id,
@@ -183,24 +192,24 @@ class Subscriptions:
                 located.append((feed, start))
             else:
                 self._fanout.leave(feed)
-                self._send(frames.Unsubscribed(topic=feed.topic, reason="acl"))
+                self._send(Unsubscribed(topic=feed.topic, reason="acl"))
         for feed, start in located:
             if start.reset:
-                self._send(frames.Reset(topic=feed.topic, epoch=self._fanout.epoch))
+                self._send(Reset(topic=feed.topic, epoch=self._fanout.epoch))
         topics = {
-            feed.topic: frames.Recovery(start.recovered, wanted[feed.topic], feed.chain.last)
+            feed.topic: Recovery(start.recovered, wanted[feed.topic], feed.chain.last)
             for feed, start in located
         }
-        self._send(frames.Resumed(id=frame.id, session_id=frame.session_id, topics=topics))
+        self._send(Resumed(id=frame.id, session_id=frame.session_id, topics=topics))
         for feed, start in located:
             self._begin(feed, start, None)
 
-    async def replay(self, frame: frames.Replay) -> None:
+    async def replay(self, frame: Replay) -> None:
         """Send again what the stream holds from a sequence on."""
         self._session.check_held(frame.topic)
         self._deliveries[frame.topic].rewind(max(frame.from_seq - 1, 0))
 
-    async def acknowledge(self, frame: frames.Ack) -> None:
+    async def acknowledge(self, frame: Ack) -> None:
         """Take the confirmation of one event, or of all up to one."""
         if frame.topic is not None and frame.seq_no is not None:
             self._session.check_held(frame.topic)
@@ -213,9 +222,7 @@ class Subscriptions:
         else:
             raise BadFrame("'ack' takes a messageId, or a topic and a seqNo.")
 
-    async def _from_where(
-        self, feed: Feed, frame: frames.Subscribe
-    ) -> tuple[int | None, str | None]:
+    async def _from_where(self, feed: Feed, frame: Subscribe) -> tuple[int | None, str | None]:
         """Return sequence and epoch from which to go on: the client's, else the durable one's."""
         if frame.durable is None or not feed.durable:
             return frame.since, frame.epoch
@@ -250,7 +257,7 @@ class Subscriptions:
             if feed is not None:
                 self._fanout.leave(feed)
             exc.topic = topic
-            self._send(frames.error_for(exc, None))
+            self._send(error_for(exc, None))
             return None
 
     async def _locate(
@@ -295,20 +302,20 @@ class Subscriptions:
     def _allowed(self, topic: str) -> bool:
         return self._session.identity.rules.decide("subscribe", topic).allowed
 
-    def _enter(self, feed: Feed, start: Start, frame: frames.Subscribe | None) -> None:
+    def _enter(self, feed: Feed, start: Start, frame: Subscribe | None) -> None:
         if start.reset and not self._closed:
-            self._send(frames.Reset(topic=feed.topic, epoch=self._fanout.epoch))
+            self._send(Reset(topic=feed.topic, epoch=self._fanout.epoch))
         self._send(self._subscribed(feed, frame.id if frame else None, recovered=start.recovered))
         self._begin(feed, start, frame)
 
-    def _begin(self, feed: Feed, start: Start, frame: frames.Subscribe | None) -> None:
+    def _begin(self, feed: Feed, start: Start, frame: Subscribe | None) -> None:
         """Deliver a joined topic from `start` on, in place of what was held of it."""
         if self._closed:
             self._fanout.leave(feed)
             return
         self._drop(feed.topic)
         if start.gap > start.since:
-            gap = frames.Gap(topic=feed.topic, from_seq=start.since + 1, to_seq=start.gap)
+            gap = Gap(topic=feed.topic, from_seq=start.since + 1, to_seq=start.gap)
             self._send(gap)
         acknowledges = frame is not None and _acknowledges(frame) and feed.durable
         delivery = Delivery(
@@ -328,10 +335,8 @@ class Subscriptions:
         else:
             delivery.start(start.events)
 
-    def _subscribed(
-        self, feed: Feed, frame_id: str | int | None, *, recovered: bool
-    ) -> frames.Subscribed:
-        return frames.Subscribed(
+    def _subscribed(self, feed: Feed, frame_id: str | int | None, *, recovered: bool) -> Subscribed:
+        return Subscribed(
             id=frame_id,
             topic=feed.topic,
             seq_no=feed.chain.last,
@@ -349,6 +354,6 @@ class Subscriptions:
             self._fanout.leave(delivery.feed)
 
 
-def _acknowledges(frame: frames.Subscribe) -> bool:
+def _acknowledges(frame: Subscribe) -> bool:
     """Say whether events wait for `ack`: a durable position could not move without."""
     return frame.qos == 1 or frame.durable is not None

@@ -16,8 +16,9 @@ from django.core.management import get_commands
 from accounts import conf as accounts_conf
 from realtime import conf as realtime_conf
 from realtime.protocol import messages
+from realtime.protocol.client_frames import ClientFrame, parse_frame
 from realtime.protocol.exceptions import CloseCode, ErrorCode
-from realtime.protocol.frames import ClientFrame, GatewayFrame, parse_frame
+from realtime.protocol.gateway_frames import GatewayFrame
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
