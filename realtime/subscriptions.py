@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
-
-from msgspec import Struct
+from collections.abc import Iterable
 
 from .delivery import Delivery, Socket
 from .feed import Feed
@@ -22,34 +20,16 @@ from .protocol.gateway_frames import (
     Unsubscribed,
     error_for,
 )
-from .protocol.messages import Event
 from .protocol.session import Session, read_ticket
 from .protocol.subjects import covers, is_pattern
 from .services import Send, Services
+from .starts import Start, find_start, locate
 from .watchers import Watcher
 
 logger = logging.getLogger(__name__)
 
 FIRST_PAGE = 256
 """Events read at once by a resume, over all its topics."""
-
-
-class Start(Struct, frozen=True):
-    """Where a subscription begins.
-
-    Attributes:
-        position: the last sequence that counts as had.
-        reset: the stream was recreated since the client last looked.
-        since: what the client said it has; `gap`: up to where that cannot be had, 0: no gap.
-        events: the first of what was missed.
-    """
-
-    position: int
-    recovered: bool = True
-    reset: bool = False
-    since: int = 0
-    gap: int = 0
-    events: Sequence[Event] = ()
 
 
 class Subscriptions:
@@ -156,7 +136,9 @@ class Subscriptions:
             return
         feed = await self._fanout.join(topic)
         try:
-            start = await self._locate(feed, *await self._from_where(feed, frame))
+            start = await find_start(
+                self._fanout, self._positions, feed, frame, self._session.identity.user_id
+            )
             # Rules may have changed while the stream was read.
             self._session.check_subscription(topic)
         except BaseException:
@@ -222,23 +204,6 @@ class Subscriptions:
         else:
             raise BadFrame("'ack' takes a messageId, or a topic and a seqNo.")
 
-    async def _from_where(self, feed: Feed, frame: Subscribe) -> tuple[int | None, str | None]:
-        """Return sequence and epoch from which to go on: the client's, else the durable one's."""
-        if frame.durable is None or not feed.durable:
-            return frame.since, frame.epoch
-        user_id = self._session.identity.user_id
-        position = await self._positions.read(user_id, frame.durable, feed.topic)
-        if position is None:
-            # From now on everything counts as missed until it is acknowledged.
-            first = feed.chain.last if frame.since is None else frame.since
-            await self._positions.begin(
-                user_id, frame.durable, feed.topic, first, self._fanout.epoch
-            )
-            return first, frame.epoch
-        if frame.since is not None:
-            return frame.since, frame.epoch
-        return position.sequence, position.epoch
-
     async def _find(
         self, topic: str, since: int, epoch: str, limit: int
     ) -> tuple[Feed, Start] | None:
@@ -250,7 +215,7 @@ class Subscriptions:
                 self._session.check_room(topic)
                 self._session.topics.add(topic)
             feed = await self._fanout.join(topic)
-            return feed, await self._locate(feed, since, epoch, limit)
+            return feed, await locate(self._fanout, feed, since, epoch, limit)
         except GatewayError as exc:
             if topic not in self._deliveries:
                 self._session.topics.discard(topic)
@@ -259,34 +224,6 @@ class Subscriptions:
             exc.topic = topic
             self._send(error_for(exc, None))
             return None
-
-    async def _locate(
-        self, feed: Feed, since: int | None, epoch: str | None, limit: int = 0
-    ) -> Start:
-        """Find where a client that has everything up to `since` goes on.
-
-        Raises:
-            Unavailable: when the stream does not answer.
-        """
-        if not feed.durable or since is None:
-            return Start(feed.chain.last, recovered=not since)
-        reset = epoch is not None and epoch != self._fanout.epoch
-        if not reset and since > feed.chain.last:
-            # Such a sequence never was: it is of another stream, or of one that was restored.
-            reset = since > (await self._fanout.history.info()).state.last
-        if reset:
-            since = 0
-        if since == feed.chain.last:
-            return Start(since, recovered=not reset, reset=reset)
-        page = await feed.page(since, limit)
-        recovered = page.complete and not reset
-        if feed.announced and self._fanout.history.may_have_overflowed(page.behind):
-            # One of its topics may have lost events in between; none that can be named.
-            recovered = False
-        gap = 0
-        if not page.complete and not reset:
-            gap = page.events[0].sequence - 1 if page.events else feed.chain.last
-        return Start(max(since, gap), recovered, reset, since, gap, page.events)
 
     def _check_watch(self, topic: str) -> None:
         if is_pattern(topic):

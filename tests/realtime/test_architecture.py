@@ -45,6 +45,7 @@ FLOOR_2 = {
     "socketio_session",
     "socketio_socket",
     "sockets",
+    "starts",
     "subscriptions",
     "tools",
     "tops",
