@@ -18,9 +18,10 @@ from channels.consumer import AsyncConsumer
 
 from . import lifecycle
 from .conf import settings
-from .connection import Connection, Peer
+from .connection import Connection
 from .consumers import header_of, peer_of, until_started
 from .event_socket import EventSocket
+from .peer import Peer
 from .protocol.event_stream import Cursor
 from .protocol.exceptions import BadFrame, CloseCode, ErrorCode
 from .protocol.origins import origin_allowed

@@ -172,6 +172,15 @@ _NAMES = {
 }
 
 
+def resume_for(frame: Connect) -> Resume | None:
+    """Return the `resume` that rides in a `connect`, None when there is none."""
+    if frame.session_id is None or frame.last_seq_per_topic is None:
+        return None
+    return Resume(
+        id=frame.id, session_id=frame.session_id, last_seq_per_topic=frame.last_seq_per_topic
+    )
+
+
 def parse_frame(text: str | bytes) -> AnyClientFrame:
     """Return the client frame in `text`.
 

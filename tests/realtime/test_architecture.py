@@ -20,6 +20,7 @@ MAY_IMPORT_NATS = {f"realtime.{name}" for name in FLOOR_1}
 FLOOR_2 = {
     "admission",
     "authentication",
+    "authorization",
     "bridge",
     "compression",
     "connection",
@@ -32,6 +33,7 @@ FLOOR_2 = {
     "lifecycle",
     "metrics",
     "patterns",
+    "peer",
     "positions",
     "presence",
     "reauthorization",
@@ -47,6 +49,7 @@ FLOOR_2 = {
     "sockets",
     "starts",
     "subscriptions",
+    "timers",
     "tools",
     "tops",
     "upstream",

@@ -11,8 +11,9 @@ import pytest
 
 from realtime.admission import Admission
 from realtime.broker import Broker
-from realtime.connection import Connection, Peer
+from realtime.connection import Connection
 from realtime.delivery import AckPolicy
+from realtime.peer import Peer
 from realtime.protocol.exceptions import (
     AuthFailed,
     AuthUnavailable,
@@ -475,7 +476,7 @@ async def test_expired_already_is_refused(backend: Backend, client: Client, left
 async def test_expiry_beyond_the_longest_timer_holds(
     world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("realtime.connection.MAX_TIMER", 0.02)
+    monkeypatch.setattr("realtime.timers.MAX_TIMER", 0.02)
     expires_at = time.time() + 0.3
     backend.answer = identity(ALLOW, expires_at=expires_at)
     client = Client(world, backend, expiry_notice=0.1)
