@@ -87,7 +87,7 @@ async def listening(server: NatsServer, subject: str = SUBJECT) -> AsyncIterator
 async def connection_of(broker: Broker) -> tuple[int, str]:
     """Say in which thread the work runs and on which connection."""
     await broker.flush()
-    return threading.get_ident(), broker._inbox
+    return threading.get_ident(), broker.inbox
 
 
 def say(data: bytes) -> link.Work[None]:
