@@ -102,7 +102,8 @@ def test_environment_variables_on_the_page_are_those_of_the_code() -> None:
 
 
 def test_system_checks_on_the_page_are_those_of_the_code() -> None:
-    code = "".join(text_of(ROOT / app / "checks.py") for app in ("realtime", "accounts"))
+    files = [path for app in ("realtime", "accounts") for path in (ROOT / app).glob("*checks.py")]
+    code = "".join(map(text_of, files))
     ids = set(re.findall(r'id="([\w.]+)"', code))
     assert set(rows(section(CONFIGURATION, "## System checks"))) == ids
 
