@@ -64,12 +64,16 @@ class Exchange(NamedTuple):
 
 
 class Refused(Exception):
-    """The stream does not begin; the answer is an HTTP status and a JSON body."""
+    """The stream does not begin; the answer is an HTTP status and a JSON body.
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    Args:
+        code: one of ours, or a number of Engine.IO's.
+    """
+
+    def __init__(self, status: int, code: str | int, message: str) -> None:
         super().__init__(message)
         self.status = status
-        self.body = {"code": code, "message": message}
+        self.body: dict[str, Any] = {"code": code, "message": message}
 
 
 class EventStreamConsumer(AsyncConsumer):  # type: ignore[misc]
