@@ -22,6 +22,7 @@ from .connection import Connection
 from .control import Control
 from .fanout import Fanout, FanoutOptions
 from .history import History
+from .holders import Holders
 from .metrics import Metrics
 from .options import connection_options
 from .patterns import Patterns
@@ -161,10 +162,11 @@ class Runtime:
         )
         self.positions = make_positions(self.broker)
         self.connections: dict[str, set[Connection]] = {}
-        self.control = Control(self.broker, self.subjects, self.connections)
+        self.holders = Holders()
+        self.control = Control(self.broker, self.subjects, self.connections, self.holders)
         self.presence = Presence(
             make_rosters(self.broker),
-            self.connections,
+            self.holders,
             self.control.presence,
             grace=settings.PRESENCE_GRACE,
         )
@@ -181,6 +183,7 @@ class Runtime:
             fanout=self.fanout,
             positions=self.positions,
             options=connection_options(),
+            holders=self.holders,
             presence=self.presence,
             connections=self.connections,
             admission=self.admission,

@@ -42,6 +42,7 @@ class Subscriptions:
     def __init__(self, services: Services, session: Session, socket: Socket, send: Send) -> None:
         self._fanout = services.fanout
         self._positions = services.positions
+        self._holders = services.holders
         self._presence = services.presence
         self._watcher = Watcher(socket)
         self._options = services.options
@@ -265,6 +266,7 @@ class Subscriptions:
             )
         self._deliveries[feed.topic] = delivery
         self._session.topics.add(feed.topic)
+        self._holders.add(feed.topic, self._session)
         self._presence.touch(feed.topic)
         self._watch(feed.topic, asked=frame is not None and bool(frame.presence))
         if self._session.suspended:
@@ -284,6 +286,7 @@ class Subscriptions:
     def _drop(self, topic: str) -> None:
         delivery = self._deliveries.pop(topic, None)
         self._session.topics.discard(topic)
+        self._holders.discard(topic, self._session)
         self._presence.touch(topic)
         self._presence.unwatch(topic, self._watcher)
         if delivery is not None:

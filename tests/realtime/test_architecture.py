@@ -29,6 +29,7 @@ FLOOR_2 = {
     "fanout",
     "feed",
     "history",
+    "holders",
     "layers",
     "lifecycle",
     "metrics",
