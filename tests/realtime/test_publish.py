@@ -20,11 +20,11 @@ from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 from realtime import link
 from realtime.broker import connected
 from realtime.embedded import NatsServer, free_port
+from realtime.parts import make_history
 from realtime.protocol.exceptions import BadTopic, TooLarge, Unavailable
 from realtime.protocol.jetstream import Stored
 from realtime.protocol.messages import Event
 from realtime.publish import anotify, apublish, latest, notifications_of, notify, publish
-from realtime.runtime import make_history
 from tests.support.strict import strict_json
 from tests.support.waiting import wait_until
 
