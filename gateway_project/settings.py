@@ -27,6 +27,7 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
 INSTALLED_APPS = [
     "daphne",  # before staticfiles: it replaces runserver
+    "gateway_project",  # before admin: its pages have our icon
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -35,7 +36,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "realtime",  # before channels: its runworker knows nats_bridge
     "accounts",
-    "gateway_project",
     "channels",
     "axes",
     "rest_framework",

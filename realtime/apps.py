@@ -11,7 +11,7 @@ class RealtimeConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks; trace from here on, if that is wanted."""
-        from . import checks, tracing  # noqa: F401
+        from . import checks, deploy_checks, tracing  # noqa: F401
         from .conf import settings
 
         if settings.TRACING:

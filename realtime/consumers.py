@@ -21,7 +21,8 @@ from django.http import HttpRequest
 
 from . import lifecycle
 from .conf import settings
-from .connection import Connection, Peer
+from .connection import Connection
+from .peer import Peer
 from .protocol.exceptions import CloseCode
 from .protocol.origins import origin_allowed
 from .runtime import Runtime, get_runtime

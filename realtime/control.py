@@ -18,6 +18,7 @@ import msgspec
 
 from .broker import Broker
 from .connection import Connection
+from .holders import Holders
 from .nats_client import Message
 from .protocol.exceptions import GatewayError
 from .protocol.messages import ControlAcl, ControlUser, ProcessStats
@@ -47,14 +48,20 @@ class Control:
 
     Args:
         connections: the authenticated sockets of this process, by user.
+        holders: its sessions, by topic.
     """
 
     def __init__(
-        self, broker: Broker, subjects: Subjects, connections: Mapping[str, set[Connection]]
+        self,
+        broker: Broker,
+        subjects: Subjects,
+        connections: Mapping[str, set[Connection]],
+        holders: Holders,
     ) -> None:
         self._broker = broker
         self._subjects = subjects
         self._connections = connections
+        self._holders = holders
         self.changes = 0
 
     async def start(self) -> None:
@@ -141,13 +148,16 @@ class Control:
 
     async def _answer_presence(self, message: Message) -> None:
         topic = message.data.decode("utf-8", "replace")
-        members = []
-        for user_id, sessions in self._connections.items():
-            here = [one for one in sessions if topic in one.topics]
-            if here:
-                members.append({"userId": user_id, "connections": len(here), "info": here[0].info})
+        members: dict[str, dict[str, Any]] = {}
+        for session in self._holders.of(topic):
+            one = session.identity
+            known = members.get(one.user_id)
+            if known is not None:
+                known["connections"] += 1
+            elif len(members) < MAX_PRESENT:
+                members[one.user_id] = {"userId": one.user_id, "connections": 1, "info": one.info}
         if members:
-            await self._answer(message, members[:MAX_PRESENT])
+            await self._answer(message, [*members.values()])
 
     async def _answer_stats(self, message: Message) -> None:
         topics: Counter[str] = Counter()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from .protocol.exceptions import CloseCode, GatewayError
-from .protocol.frames import Gap, encode_frame, error_for
+from .protocol.gateway_frames import Gap, encode_frame, error_for
 from .protocol.messages import Event, redelivered
 from .protocol.websocket import frame_texts
 

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 from .broker import Broker
 from .conf import settings
+from .parts import make_broker
 from .protocol.exceptions import Unavailable
-from .runtime import make_broker
 
 logger = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ from msgspec import Struct
 from .broker import Broker
 from .conf import settings
 from .history import HISTORY_BYTES, History, newest
+from .parts import make_history, make_positions
 from .positions import Position
 from .protocol.exceptions import GatewayError
 from .protocol.messages import Event
 from .publish import notifications_of
-from .runtime import make_history, make_positions
 
 READ = "read"
 """The `durable` name of the read position."""

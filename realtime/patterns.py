@@ -14,6 +14,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from .broker import Broker
 from .feed import Feed
@@ -152,32 +153,12 @@ class Patterns:
                 "Too many different patterns are held here: try again later.", topic=pattern
             )
         self._followed.add(pattern)
-
-        async def stored(message: Message) -> None:
-            try:
-                sequence = int(message.headers[SEQUENCE])
-                feed.announce(sequence, int(message.headers[LAST_SEQUENCE]))
-            except (KeyError, ValueError):
-                logger.warning("not from the stream, dropped subject=%s", message.subject)
-                return
-            announced()
-
-        async def ephemeral(message: Message) -> None:
-            self._heard += 1
-            event = ephemeral_event(
-                message.subject,
-                message.data,
-                message.headers,
-                message_id=f"{self._origin}-{self._heard}",
-                timestamp=int(time.time() * 1000),
-            )
-            feed.push(matched(event, pattern, previous=0))
-
         if feed.durable:
-            subject = self._subjects.relay_of(pattern)
+            subject, stored = self._subjects.relay_of(pattern), partial(_stored, feed, announced)
             feed.subscription = await self._broker.subscribe(subject, stored)
             feed.begin(await self._history.top(pattern))
         else:
+            ephemeral = partial(self._ephemeral, feed)
             feed.subscription = await self._broker.subscribe(pattern, ephemeral)
             # Nothing is asked here that would tell that NATS has it.
             await self._broker.flush()
@@ -207,3 +188,24 @@ class Patterns:
             tops = await asyncio.gather(*(self._history.top(feed.topic) for feed in some))
             for feed, top in zip(some, tops, strict=True):
                 feed.quiet(top, upto)
+
+    async def _ephemeral(self, feed: PatternFeed, message: Message) -> None:
+        self._heard += 1
+        event = ephemeral_event(
+            message.subject,
+            message.data,
+            message.headers,
+            message_id=f"{self._origin}-{self._heard}",
+            timestamp=int(time.time() * 1000),
+        )
+        feed.push(matched(event, feed.topic, previous=0))
+
+
+async def _stored(feed: PatternFeed, announced: Callable[[], None], message: Message) -> None:
+    try:
+        sequence = int(message.headers[SEQUENCE])
+        feed.announce(sequence, int(message.headers[LAST_SEQUENCE]))
+    except (KeyError, ValueError):
+        logger.warning("not from the stream, dropped subject=%s", message.subject)
+        return
+    announced()

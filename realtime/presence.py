@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
+from .holders import Holders
 from .protocol.attendance import MAX_PRESENT, Attendance, merged
 from .protocol.exceptions import GatewayError, TooManySubscriptions
 from .protocol.limits import RateLimit
@@ -49,7 +50,7 @@ class Presence:
 
     Args:
         rosters: how processes tell each other.
-        connections: the authenticated sockets of this process, by user.
+        holders: the sessions of this process, by topic.
         ask: who is on a topic that nobody here watches.
         grace: seconds that a user may be away without having left.
     """
@@ -57,13 +58,13 @@ class Presence:
     def __init__(
         self,
         rosters: Rosters,
-        connections: Mapping[str, Collection[Any]],
+        holders: Holders,
         ask: Callable[[str], Awaitable[list[dict[str, Any]]]],
         *,
         grace: float,
     ) -> None:
         self._rosters = rosters
-        self._connections = connections
+        self._holders = holders
         self._ask = ask
         self._grace = grace
         self._audiences: dict[str, Audience] = {}
@@ -131,7 +132,7 @@ class Presence:
             del self._audiences[topic]
 
     def touch(self, topic: str) -> None:
-        """Note that a socket of this process joined a topic or left it."""
+        """Note that a session of this process joined a topic or left it."""
         if topic in self._wanted:
             self._touched.add(topic)
             self._news.set()
@@ -149,7 +150,7 @@ class Presence:
         # It may have gone meanwhile.
         if audience is None or topic not in self._audiences or not self._rosters.connected:
             return await self._ask(topic)
-        self._mine |= look(self._connections, [topic])
+        self._mine[topic] = look(self._holders.of(topic))
         self._see(topic)
         return [msgspec.to_builtins(one) for one in audience.attendance.members]
 
@@ -216,7 +217,8 @@ class Presence:
         """Tell what changed here."""
         touched, self._touched = self._touched, set()
         self._forget_unwatched()
-        self._mine |= look(self._connections, touched & self._wanted)
+        for topic in touched & self._wanted:
+            self._mine[topic] = look(self._holders.of(topic))
         for topic in touched:
             self._see(topic)
         try:

@@ -18,11 +18,11 @@ from . import link, tracing
 from .bridge import is_durable
 from .broker import Broker
 from .conf import settings
+from .parts import make_history
 from .protocol.exceptions import BadTopic, TooLarge
 from .protocol.jetstream import Stored
 from .protocol.messages import MESSAGE_ID, MSG_ID
 from .protocol.subjects import is_token, parse_topic
-from .runtime import make_history
 
 _encode = DjangoJSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 

@@ -11,8 +11,8 @@ from msgspec import Struct
 from . import link, notifications, publish
 from .broker import Broker
 from .notifications import ReadMark
+from .parts import make_history
 from .protocol.exceptions import Unavailable
-from .runtime import make_history
 
 AWAY_SECONDS = 5.0
 """How long pages are shown without asking after the stream did not answer: a bell on every page

@@ -10,7 +10,7 @@ from .feed import Feed
 from .metrics import Metrics
 from .protocol.chain import Hole
 from .protocol.exceptions import GatewayError
-from .protocol.frames import Gap, encode_frame
+from .protocol.gateway_frames import Gap, encode_frame
 from .protocol.messages import Event
 
 logger = logging.getLogger(__name__)

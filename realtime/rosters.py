@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,6 +22,7 @@ from .nats_client import Message
 from .protocol.attendance import MAX_PRESENT
 from .protocol.exceptions import GatewayError
 from .protocol.messages import SEQUENCE, Member, Roster
+from .protocol.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -69,19 +70,15 @@ class View(Struct):
     topics: dict[str, Here] = field(default_factory=dict)
 
 
-def look(connections: Mapping[str, Collection[Any]], topics: Collection[str]) -> dict[str, Here]:
-    """Return who of a process's own users is on each of these topics."""
-    found: dict[str, Here] = {topic: {} for topic in topics}
-    if not found:
-        return found
-    for user_id, sessions in connections.items():
-        for session in sessions:
-            for topic in found.keys() & session.topics:
-                one = found[topic].get(user_id)
-                if one is not None:
-                    found[topic][user_id] = Member(user_id, one.connections + 1, one.info)
-                elif len(found[topic]) < MAX_PRESENT:
-                    found[topic][user_id] = Member(user_id, 1, _bounded(session.info))
+def look(sessions: Iterable[Session]) -> Here:
+    """Return whose sessions these are, a process's own on one topic."""
+    found: Here = {}
+    for session in sessions:
+        user_id, one = session.identity.user_id, found.get(session.identity.user_id)
+        if one is not None:
+            found[user_id] = Member(user_id, one.connections + 1, one.info)
+        elif len(found) < MAX_PRESENT:
+            found[user_id] = Member(user_id, 1, _bounded(session.identity.info))
     return found
 
 

@@ -7,120 +7,39 @@ import logging
 import os
 import random
 import time
-import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from channels.layers import get_channel_layer
 
-from .admission import Admission
-from .authentication import Authenticator
-from .bridge import Bridge, is_durable
-from .broker import Broker
 from .conf import settings
 from .connection import Connection
 from .control import Control
-from .fanout import Fanout, FanoutOptions
-from .history import History
+from .holders import Holders
 from .metrics import Metrics
 from .options import connection_options
-from .patterns import Patterns
-from .positions import Positions
-from .presence import Presence
+from .parts import (
+    bridge_in_process,
+    make_admission,
+    make_authenticator,
+    make_bridge,
+    make_broker,
+    make_fanout,
+    make_history,
+    make_positions,
+    make_presence,
+    make_selfcheck,
+)
 from .protocol.subjects import Subjects
-from .rosters import Rosters
-from .selfcheck import SelfCheck
 from .services import Services
 from .snapshot import Snapshot, resident_bytes, share
 from .watch import Watch
 
 logger = logging.getLogger(__name__)
 
-NANOSECONDS = 10**9
 Result = TypeVar("Result")
 RECONNECT_SPREAD_MS = 2000
 """Milliseconds over which drained clients come back."""
-
-
-def stream_config() -> dict[str, Any]:
-    """Return the stream as JetStream takes it (durations in nanoseconds)."""
-    return {
-        "name": settings.STREAM,
-        "subjects": list(settings.DURABLE_TOPICS),
-        "storage": "file",
-        "retention": "limits",
-        "discard": "old",
-        "max_age": int(settings.STREAM_MAX_AGE * NANOSECONDS),
-        "max_msgs_per_subject": settings.STREAM_MAX_PER_TOPIC,
-        "max_bytes": settings.STREAM_MAX_BYTES,
-        "num_replicas": settings.STREAM_REPLICAS,
-        "duplicate_window": int(settings.DEDUP_WINDOW * NANOSECONDS),
-        "allow_direct": True,
-        "republish": {"src": ">", "dest": f"{Subjects(settings.PREFIX).relay}.>"},
-    }
-
-
-def canary_topic() -> str:
-    """Return a topic for this process alone, one that the stream does not store if there is one."""
-    name = f"gateway-canary.{uuid.uuid4().hex[:12]}"
-    topics = [f"{token}.{name}" for token in settings.OPEN_TOPICS or ["user"]]
-    return next((it for it in topics if not is_durable(it, settings.DURABLE_TOPICS)), topics[0])
-
-
-def make_broker(name: str) -> Broker:
-    """Return a broker for this process, not yet connected."""
-    return Broker(
-        settings.NATS_URL,
-        name=name,
-        inbox_prefix=settings.NATS_INBOX_PREFIX,
-        connect_timeout=settings.NATS_CONNECT_TIMEOUT,
-    )
-
-
-def make_history(broker: Broker) -> History:
-    """Return the history of the configured stream."""
-    return History(broker, stream_config(), timeout=settings.HISTORY_TIMEOUT)
-
-
-def make_positions(broker: Broker) -> Positions:
-    """Return the configured durable positions."""
-    return Positions(
-        broker,
-        settings.POSITIONS_BUCKET,
-        replicas=settings.STREAM_REPLICAS,
-        max_age=settings.POSITIONS_MAX_AGE,
-        timeout=settings.STORE_TIMEOUT,
-    )
-
-
-def make_rosters(broker: Broker) -> Rosters:
-    """Return what processes tell each other of presence."""
-    return Rosters(
-        broker,
-        settings.PRESENCE_BUCKET,
-        replicas=settings.STREAM_REPLICAS,
-        max_age=settings.PRESENCE_MAX_AGE,
-        timeout=settings.HISTORY_TIMEOUT,
-    )
-
-
-def make_bridge(broker: Broker, layer: Any) -> Bridge:
-    """Return a bridge into a channel layer."""
-    return Bridge(
-        broker,
-        layer,
-        Subjects(settings.PREFIX),
-        durable_topics=settings.DURABLE_TOPICS,
-        open_topics=settings.OPEN_TOPICS,
-        channels=settings.INBOUND,
-    )
-
-
-def bridge_in_process(layer: Any) -> bool:
-    """Say whether web processes run their own bridge."""
-    if settings.BRIDGE == "auto":
-        return bool(getattr(layer, "in_process", False))
-    return settings.BRIDGE == "process"
 
 
 class Runtime:
@@ -130,70 +49,34 @@ class Runtime:
         self.subjects = Subjects(settings.PREFIX)
         self.metrics = Metrics()
         self._began = time.time()
-        self.admission = Admission(
-            self.metrics,
-            total=settings.MAX_CONNECTIONS,
-            per_address=settings.MAX_CONNECTIONS_PER_ADDRESS,
-            per_user=settings.MAX_CONNECTIONS_PER_USER,
-        )
+        self.admission = make_admission(self.metrics)
         self.broker = make_broker("gateway-web")
         self.layer = get_channel_layer()
         self.history = make_history(self.broker)
         self.in_process = bridge_in_process(self.layer)
-        self.fanout = Fanout(
-            self.layer,
-            self.history,
-            make_bridge(self.broker, self.layer) if self.in_process else None,
-            FanoutOptions(
-                durable_topics=tuple(settings.DURABLE_TOPICS),
-                hold=settings.HOLD_SECONDS,
-                check_interval=settings.TOP_CHECK_SECONDS,
-                linger=settings.LINGER_SECONDS,
-                ring_events=settings.RING_EVENTS,
-            ),
-            self.metrics,
-            patterns=Patterns(
-                self.broker,
-                self.history,
-                self.subjects,
-                durable_topics=settings.DURABLE_TOPICS,
-            ),
-        )
+        bridge = make_bridge(self.broker, self.layer) if self.in_process else None
+        self.fanout = make_fanout(self.layer, self.broker, self.history, bridge, self.metrics)
         self.positions = make_positions(self.broker)
         self.connections: dict[str, set[Connection]] = {}
-        self.control = Control(self.broker, self.subjects, self.connections)
-        self.presence = Presence(
-            make_rosters(self.broker),
-            self.connections,
-            self.control.presence,
-            grace=settings.PRESENCE_GRACE,
-        )
-        self.authenticator = Authenticator(
-            self.broker,
-            self.subjects.auth,
-            settings.AUTH_TIMEOUT,
-            self.metrics,
-            settings.channel_rules(),
-        )
+        self.holders = Holders()
+        self.control = Control(self.broker, self.subjects, self.connections, self.holders)
+        self.presence = make_presence(self.broker, self.holders, self.control.presence)
+        self.authenticator = make_authenticator(self.broker, self.metrics)
         self.services = Services(
             broker=self.broker,
             authenticator=self.authenticator,
             fanout=self.fanout,
             positions=self.positions,
             options=connection_options(),
+            holders=self.holders,
             presence=self.presence,
             connections=self.connections,
             admission=self.admission,
             metrics=self.metrics,
             changes=lambda: self.control.changes,
         )
-        self.selfcheck = SelfCheck(
-            self.broker,
-            self.fanout,
-            self.metrics,
-            topic=canary_topic(),
-            every=settings.CANARY_SECONDS,
-            beat=lambda: share(self.snapshot()),
+        self.selfcheck = make_selfcheck(
+            self.broker, self.fanout, self.metrics, lambda: share(self.snapshot())
         )
         self.watch = Watch(
             self.broker, self.fanout, self.subjects.watch, self.connections, self.snapshot

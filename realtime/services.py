@@ -12,10 +12,11 @@ from .authentication import Authenticator
 from .broker import Broker
 from .delivery import AckPolicy
 from .fanout import Fanout
+from .holders import Holders
 from .metrics import Metrics
 from .positions import Positions
 from .presence import Presence
-from .protocol.frames import GatewayFrame
+from .protocol.gateway_frames import GatewayFrame
 from .protocol.session import Limits
 
 Send = Callable[[GatewayFrame], None]
@@ -40,6 +41,7 @@ class Services(Struct, frozen=True):
     """The parts of a process that connections use.
 
     Attributes:
+        holders: the sessions of this process, by topic.
         presence: who is on a topic, over all gateways, and who comes and goes.
         connections: the authenticated connections of this process, by user.
         changes: counts what the backend said of rules and credentials so far.
@@ -50,6 +52,7 @@ class Services(Struct, frozen=True):
     fanout: Fanout
     positions: Positions
     options: ConnectionOptions
+    holders: Holders
     presence: Presence
     connections: dict[str, set[Any]]
     admission: Admission

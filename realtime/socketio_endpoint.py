@@ -20,6 +20,7 @@ from channels.consumer import AsyncConsumer
 
 from .conf import settings
 from .consumers import peer_of, until_started
+from .protocol.limits import RateLimit
 from .protocol.socketio import MESSAGE, is_transport_packet
 from .runtime import Runtime, get_runtime
 from .socketio_server import MAX_PACKETS, Options, SocketIoServer
@@ -29,6 +30,8 @@ from .sse import Headers, Receive, Refused, Scope, Send, cors_headers, respond, 
 
 logger = logging.getLogger(__name__)
 
+UNKNOWN_SESSION = 1
+"""Engine.IO's number of the error."""
 SEPARATOR = "\x1e"
 NORMAL = 1000
 """The close code of a WebSocket whose session the client ended (RFC 6455 §7.4.1)."""
@@ -38,6 +41,8 @@ _PREFLIGHT: Headers = [
     (b"access-control-allow-headers", b"content-type, x-requested-with"),
     (b"access-control-max-age", b"600"),
 ]
+strays = RateLimit(rate=1 / 60, burst=1)
+"""Requests of unknown sessions that may be logged: a few are normal, after a restart."""
 _servers: weakref.WeakKeyDictionary[Runtime, SocketIoServer] = weakref.WeakKeyDictionary()
 
 
@@ -93,7 +98,7 @@ def _entry_of(runtime: Runtime, scope: Scope) -> Entry:
     if "sid" in query:
         session = server_of(runtime).sessions.get(query["sid"][0])
         if session is None:
-            raise Refused(400, "SESSION_EXPIRED", "This session is not known here: connect anew.")
+            raise _unknown_session()
         if scope["type"] == "websocket" and session.ended.is_set():
             raise Refused(400, "SESSION_EXPIRED", "This session ends: connect anew.")
         return session.entry
@@ -107,6 +112,16 @@ def _entry_of(runtime: Runtime, scope: Scope) -> Entry:
         status = 503 if limit == "total" else 429
         raise Refused(status, "TOO_MANY_CONNECTIONS", "Too many connections are open.")
     return Entry(peer, partial(runtime.admission.leave, peer.ip))
+
+
+def _unknown_session() -> Refused:
+    """Return how a request of a session is refused that this process does not hold."""
+    if strays.allows(asyncio.get_running_loop().time()):
+        logger.warning(
+            "socket.io request of a session that another process holds, or that is gone: when this"
+            " goes on, make the proxy sticky, or take 'polling' out of SOCKETIO"
+        )
+    return Refused(400, UNKNOWN_SESSION, "Session ID unknown")
 
 
 async def _serve_http(runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:

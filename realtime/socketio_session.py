@@ -12,7 +12,8 @@ from engineio.packet import CLOSE
 from engineio.packet import Packet as EnginePacket
 from socketio.exceptions import ConnectionRefusedError as Refused
 
-from .connection import PENALTY, Connection, Peer
+from .connection import PENALTY, Connection
+from .peer import Peer
 from .protocol.exceptions import CloseCode
 from .protocol.socketio import client_frame, connect_frame
 from .services import Services

@@ -18,9 +18,10 @@ from channels.consumer import AsyncConsumer
 
 from . import lifecycle
 from .conf import settings
-from .connection import Connection, Peer
+from .connection import Connection
 from .consumers import header_of, peer_of, until_started
 from .event_socket import EventSocket
+from .peer import Peer
 from .protocol.event_stream import Cursor
 from .protocol.exceptions import BadFrame, CloseCode, ErrorCode
 from .protocol.origins import origin_allowed
@@ -63,12 +64,16 @@ class Exchange(NamedTuple):
 
 
 class Refused(Exception):
-    """The stream does not begin; the answer is an HTTP status and a JSON body."""
+    """The stream does not begin; the answer is an HTTP status and a JSON body.
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    Args:
+        code: one of ours, or a number of Engine.IO's.
+    """
+
+    def __init__(self, status: int, code: str | int, message: str) -> None:
         super().__init__(message)
         self.status = status
-        self.body = {"code": code, "message": message}
+        self.body: dict[str, Any] = {"code": code, "message": message}
 
 
 class EventStreamConsumer(AsyncConsumer):  # type: ignore[misc]

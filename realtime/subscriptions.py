@@ -5,42 +5,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
-
-from msgspec import Struct
+from collections.abc import Iterable
 
 from .delivery import Delivery, Socket
 from .feed import Feed
-from .protocol import frames
+from .protocol.client_frames import Ack, Replay, Resume, Subscribe, Unsubscribe
 from .protocol.exceptions import BadFrame, BadTopic, GatewayError, SessionExpired
-from .protocol.messages import Event
+from .protocol.gateway_frames import (
+    Gap,
+    Recovery,
+    Reset,
+    Resumed,
+    Subscribed,
+    Unsubscribed,
+    error_for,
+)
 from .protocol.session import Session, read_ticket
 from .protocol.subjects import covers, is_pattern
 from .services import Send, Services
+from .starts import Start, find_start, locate
 from .watchers import Watcher
 
 logger = logging.getLogger(__name__)
 
 FIRST_PAGE = 256
 """Events read at once by a resume, over all its topics."""
-
-
-class Start(Struct, frozen=True):
-    """Where a subscription begins.
-
-    Attributes:
-        position: the last sequence that counts as had.
-        reset: the stream was recreated since the client last looked.
-        since: what the client said it has; `gap`: up to where that cannot be had, 0: no gap.
-        events: the first of what was missed.
-    """
-
-    position: int
-    recovered: bool = True
-    reset: bool = False
-    since: int = 0
-    gap: int = 0
-    events: Sequence[Event] = ()
 
 
 class Subscriptions:
@@ -53,6 +42,7 @@ class Subscriptions:
     def __init__(self, services: Services, session: Session, socket: Socket, send: Send) -> None:
         self._fanout = services.fanout
         self._positions = services.positions
+        self._holders = services.holders
         self._presence = services.presence
         self._watcher = Watcher(socket)
         self._options = services.options
@@ -78,7 +68,7 @@ class Subscriptions:
         """Take a topic away; nothing of it is delivered after this."""
         if topic in self._deliveries:
             self._drop(topic)
-            self._send(frames.Unsubscribed(topic=topic, reason=reason))
+            self._send(Unsubscribed(topic=topic, reason=reason))
 
     def take_away(self, topic: str) -> None:
         """Take a topic away for the backend, and with it the patterns that bring it too."""
@@ -126,9 +116,9 @@ class Subscriptions:
             self._enter(feed, Start(feed.chain.last), None)
         else:
             self._fanout.leave(feed)
-            self._send(frames.Unsubscribed(topic=feed.topic, reason="acl"))
+            self._send(Unsubscribed(topic=feed.topic, reason="acl"))
 
-    async def subscribe(self, frame: frames.Subscribe) -> None:
+    async def subscribe(self, frame: Subscribe) -> None:
         """Join a topic, or join it anew from another position."""
         topic = frame.topic
         self._session.check_subscription(topic)
@@ -147,7 +137,9 @@ class Subscriptions:
             return
         feed = await self._fanout.join(topic)
         try:
-            start = await self._locate(feed, *await self._from_where(feed, frame))
+            start = await find_start(
+                self._fanout, self._positions, feed, frame, self._session.identity.user_id
+            )
             # Rules may have changed while the stream was read.
             self._session.check_subscription(topic)
         except BaseException:
@@ -155,13 +147,13 @@ class Subscriptions:
             raise
         self._enter(feed, start, frame)
 
-    async def unsubscribe(self, frame: frames.Unsubscribe) -> None:
+    async def unsubscribe(self, frame: Unsubscribe) -> None:
         """Leave a topic."""
         self._session.check_held(frame.topic)
         self._drop(frame.topic)
-        self._send(frames.Unsubscribed(id=frame.id, topic=frame.topic, reason="client"))
+        self._send(Unsubscribed(id=frame.id, topic=frame.topic, reason="client"))
 
-    async def resume(self, frame: frames.Resume) -> None:
+    async def resume(self, frame: Resume) -> None:
         """Join topics again, each from its sequence, and send what was missed."""
         ticket = read_ticket(
             frame.session_id,
@@ -183,24 +175,24 @@ class Subscriptions:
                 located.append((feed, start))
             else:
                 self._fanout.leave(feed)
-                self._send(frames.Unsubscribed(topic=feed.topic, reason="acl"))
+                self._send(Unsubscribed(topic=feed.topic, reason="acl"))
         for feed, start in located:
             if start.reset:
-                self._send(frames.Reset(topic=feed.topic, epoch=self._fanout.epoch))
+                self._send(Reset(topic=feed.topic, epoch=self._fanout.epoch))
         topics = {
-            feed.topic: frames.Recovery(start.recovered, wanted[feed.topic], feed.chain.last)
+            feed.topic: Recovery(start.recovered, wanted[feed.topic], feed.chain.last)
             for feed, start in located
         }
-        self._send(frames.Resumed(id=frame.id, session_id=frame.session_id, topics=topics))
+        self._send(Resumed(id=frame.id, session_id=frame.session_id, topics=topics))
         for feed, start in located:
             self._begin(feed, start, None)
 
-    async def replay(self, frame: frames.Replay) -> None:
+    async def replay(self, frame: Replay) -> None:
         """Send again what the stream holds from a sequence on."""
         self._session.check_held(frame.topic)
         self._deliveries[frame.topic].rewind(max(frame.from_seq - 1, 0))
 
-    async def acknowledge(self, frame: frames.Ack) -> None:
+    async def acknowledge(self, frame: Ack) -> None:
         """Take the confirmation of one event, or of all up to one."""
         if frame.topic is not None and frame.seq_no is not None:
             self._session.check_held(frame.topic)
@@ -213,25 +205,6 @@ class Subscriptions:
         else:
             raise BadFrame("'ack' takes a messageId, or a topic and a seqNo.")
 
-    async def _from_where(
-        self, feed: Feed, frame: frames.Subscribe
-    ) -> tuple[int | None, str | None]:
-        """Return sequence and epoch from which to go on: the client's, else the durable one's."""
-        if frame.durable is None or not feed.durable:
-            return frame.since, frame.epoch
-        user_id = self._session.identity.user_id
-        position = await self._positions.read(user_id, frame.durable, feed.topic)
-        if position is None:
-            # From now on everything counts as missed until it is acknowledged.
-            first = feed.chain.last if frame.since is None else frame.since
-            await self._positions.begin(
-                user_id, frame.durable, feed.topic, first, self._fanout.epoch
-            )
-            return first, frame.epoch
-        if frame.since is not None:
-            return frame.since, frame.epoch
-        return position.sequence, position.epoch
-
     async def _find(
         self, topic: str, since: int, epoch: str, limit: int
     ) -> tuple[Feed, Start] | None:
@@ -243,43 +216,15 @@ class Subscriptions:
                 self._session.check_room(topic)
                 self._session.topics.add(topic)
             feed = await self._fanout.join(topic)
-            return feed, await self._locate(feed, since, epoch, limit)
+            return feed, await locate(self._fanout, feed, since, epoch, limit)
         except GatewayError as exc:
             if topic not in self._deliveries:
                 self._session.topics.discard(topic)
             if feed is not None:
                 self._fanout.leave(feed)
             exc.topic = topic
-            self._send(frames.error_for(exc, None))
+            self._send(error_for(exc, None))
             return None
-
-    async def _locate(
-        self, feed: Feed, since: int | None, epoch: str | None, limit: int = 0
-    ) -> Start:
-        """Find where a client that has everything up to `since` goes on.
-
-        Raises:
-            Unavailable: when the stream does not answer.
-        """
-        if not feed.durable or since is None:
-            return Start(feed.chain.last, recovered=not since)
-        reset = epoch is not None and epoch != self._fanout.epoch
-        if not reset and since > feed.chain.last:
-            # Such a sequence never was: it is of another stream, or of one that was restored.
-            reset = since > (await self._fanout.history.info()).state.last
-        if reset:
-            since = 0
-        if since == feed.chain.last:
-            return Start(since, recovered=not reset, reset=reset)
-        page = await feed.page(since, limit)
-        recovered = page.complete and not reset
-        if feed.announced and self._fanout.history.may_have_overflowed(page.behind):
-            # One of its topics may have lost events in between; none that can be named.
-            recovered = False
-        gap = 0
-        if not page.complete and not reset:
-            gap = page.events[0].sequence - 1 if page.events else feed.chain.last
-        return Start(max(since, gap), recovered, reset, since, gap, page.events)
 
     def _check_watch(self, topic: str) -> None:
         if is_pattern(topic):
@@ -295,20 +240,20 @@ class Subscriptions:
     def _allowed(self, topic: str) -> bool:
         return self._session.identity.rules.decide("subscribe", topic).allowed
 
-    def _enter(self, feed: Feed, start: Start, frame: frames.Subscribe | None) -> None:
+    def _enter(self, feed: Feed, start: Start, frame: Subscribe | None) -> None:
         if start.reset and not self._closed:
-            self._send(frames.Reset(topic=feed.topic, epoch=self._fanout.epoch))
+            self._send(Reset(topic=feed.topic, epoch=self._fanout.epoch))
         self._send(self._subscribed(feed, frame.id if frame else None, recovered=start.recovered))
         self._begin(feed, start, frame)
 
-    def _begin(self, feed: Feed, start: Start, frame: frames.Subscribe | None) -> None:
+    def _begin(self, feed: Feed, start: Start, frame: Subscribe | None) -> None:
         """Deliver a joined topic from `start` on, in place of what was held of it."""
         if self._closed:
             self._fanout.leave(feed)
             return
         self._drop(feed.topic)
         if start.gap > start.since:
-            gap = frames.Gap(topic=feed.topic, from_seq=start.since + 1, to_seq=start.gap)
+            gap = Gap(topic=feed.topic, from_seq=start.since + 1, to_seq=start.gap)
             self._send(gap)
         acknowledges = frame is not None and _acknowledges(frame) and feed.durable
         delivery = Delivery(
@@ -321,6 +266,7 @@ class Subscriptions:
             )
         self._deliveries[feed.topic] = delivery
         self._session.topics.add(feed.topic)
+        self._holders.add(feed.topic, self._session)
         self._presence.touch(feed.topic)
         self._watch(feed.topic, asked=frame is not None and bool(frame.presence))
         if self._session.suspended:
@@ -328,10 +274,8 @@ class Subscriptions:
         else:
             delivery.start(start.events)
 
-    def _subscribed(
-        self, feed: Feed, frame_id: str | int | None, *, recovered: bool
-    ) -> frames.Subscribed:
-        return frames.Subscribed(
+    def _subscribed(self, feed: Feed, frame_id: str | int | None, *, recovered: bool) -> Subscribed:
+        return Subscribed(
             id=frame_id,
             topic=feed.topic,
             seq_no=feed.chain.last,
@@ -342,6 +286,7 @@ class Subscriptions:
     def _drop(self, topic: str) -> None:
         delivery = self._deliveries.pop(topic, None)
         self._session.topics.discard(topic)
+        self._holders.discard(topic, self._session)
         self._presence.touch(topic)
         self._presence.unwatch(topic, self._watcher)
         if delivery is not None:
@@ -349,6 +294,6 @@ class Subscriptions:
             self._fanout.leave(delivery.feed)
 
 
-def _acknowledges(frame: frames.Subscribe) -> bool:
+def _acknowledges(frame: Subscribe) -> bool:
     """Say whether events wait for `ack`: a durable position could not move without."""
     return frame.qos == 1 or frame.durable is not None

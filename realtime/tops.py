@@ -15,7 +15,7 @@ from .history import History
 from .patterns import PatternFeed, Patterns
 from .protocol.chain import Chain
 from .protocol.exceptions import GatewayError
-from .protocol.frames import Reset, encode_frame
+from .protocol.gateway_frames import Reset, encode_frame
 
 logger = logging.getLogger(__name__)
 

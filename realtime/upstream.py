@@ -14,9 +14,9 @@ import msgspec
 
 from . import tracing
 from .history import HISTORY_BYTES, newest
-from .protocol import frames
+from .protocol.client_frames import History, Presence, Publish, Request
 from .protocol.exceptions import GatewayError
-from .protocol.frames import GatewayFrame, error_for
+from .protocol.gateway_frames import GatewayFrame, PublishAck, Reply, error_for
 from .protocol.messages import MESSAGE_ID, MSG_ID, USER, Event, payload_data
 from .protocol.session import Session
 from .services import Send, Services
@@ -43,19 +43,19 @@ class Upstream:
         self._in_flight = asyncio.Semaphore(services.options.publishes_in_flight)
         self._last_answer: asyncio.Task[None] | None = None
 
-    async def publish(self, frame: frames.Publish) -> None:
+    async def publish(self, frame: Publish) -> None:
         """Store an event and answer when the stream has it."""
         await self._in_flight.acquire()
         self._last_answer = self._spawn(self._answer(frame, self._last_answer))
 
-    async def request(self, frame: frames.Request) -> None:
+    async def request(self, frame: Request) -> None:
         """Ask a backend and pass on what it replies."""
         self._session.check_topic("request", frame.topic)
         self._session.check_payload(bytes(frame.payload))
         await self._in_flight.acquire()
         self._spawn(self._ask(frame))
 
-    async def history(self, frame: frames.History) -> None:
+    async def history(self, frame: History) -> None:
         """Answer with a page of stored events, newest last."""
         self._session.check_subscription(frame.topic)
         events: Sequence[Event] = ()
@@ -66,16 +66,16 @@ class Upstream:
             self._session.check_subscription(frame.topic)
             # A page that fits in no socket's buffer would close it; `before` has the rest.
             events = newest(events, HISTORY_BYTES)
-        self._send(frames.Reply(id=frame.id, data=[msgspec.Raw(event.text) for event in events]))
+        self._send(Reply(id=frame.id, data=[msgspec.Raw(event.text) for event in events]))
 
-    async def presence(self, frame: frames.Presence) -> None:
+    async def presence(self, frame: Presence) -> None:
         """Answer with who is subscribed."""
         self._session.check_topic("subscribe", frame.topic)
         members = await self._services.presence.members(frame.topic)
         self._session.check_topic("subscribe", frame.topic)
-        self._send(frames.Reply(id=frame.id, data=members))
+        self._send(Reply(id=frame.id, data=members))
 
-    async def _answer(self, frame: frames.Publish, before: asyncio.Task[None] | None) -> None:
+    async def _answer(self, frame: Publish, before: asyncio.Task[None] | None) -> None:
         answer: GatewayFrame
         try:
             answer = acknowledged = await self._store(frame)
@@ -91,7 +91,7 @@ class Upstream:
             await asyncio.wait([before])
         self._send(answer)
 
-    async def _store(self, frame: frames.Publish) -> frames.PublishAck:
+    async def _store(self, frame: Publish) -> PublishAck:
         self._session.check_topic("publish", frame.topic)
         payload = bytes(frame.payload)
         self._session.check_payload(payload)
@@ -104,18 +104,18 @@ class Upstream:
         with tracing.sending("publish", frame.topic, headers) as sent:
             if not self._services.fanout.durable(frame.topic):
                 await broker.publish(frame.topic, payload, headers=sent)
-                return frames.PublishAck(id=frame.id, message_id=frame.message_id, status="ok")
+                return PublishAck(id=frame.id, message_id=frame.message_id, status="ok")
             stored = await broker.store(
                 frame.topic, payload, headers=sent, timeout=self._services.options.store_timeout
             )
-        return frames.PublishAck(
+        return PublishAck(
             id=frame.id,
             message_id=frame.message_id,
             status="duplicate" if stored.duplicate else "ok",
             seq_no=stored.sequence,
         )
 
-    async def _ask(self, frame: frames.Request) -> None:
+    async def _ask(self, frame: Request) -> None:
         answer: GatewayFrame
         try:
             asker = {USER: self._session.identity.user_id}
@@ -126,7 +126,7 @@ class Upstream:
                     timeout=frame.timeout or self._services.options.request_timeout,
                     headers=headers,
                 )
-            answer = frames.Reply(id=frame.id, data=payload_data(reply.data))
+            answer = Reply(id=frame.id, data=payload_data(reply.data))
         except GatewayError as exc:
             exc.topic = frame.topic
             answer = error_for(exc, frame.id)

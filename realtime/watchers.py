@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from .delivery import Socket
 from .protocol.attendance import Attendance, Change
-from .protocol.frames import PresenceChange, Present, encode_frame
+from .protocol.gateway_frames import PresenceChange, Present, encode_frame
 from .protocol.messages import Member
 
 

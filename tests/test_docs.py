@@ -16,8 +16,9 @@ from django.core.management import get_commands
 from accounts import conf as accounts_conf
 from realtime import conf as realtime_conf
 from realtime.protocol import messages
+from realtime.protocol.client_frames import ClientFrame, parse_frame
 from realtime.protocol.exceptions import CloseCode, ErrorCode
-from realtime.protocol.frames import ClientFrame, GatewayFrame, parse_frame
+from realtime.protocol.gateway_frames import GatewayFrame
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -101,7 +102,8 @@ def test_environment_variables_on_the_page_are_those_of_the_code() -> None:
 
 
 def test_system_checks_on_the_page_are_those_of_the_code() -> None:
-    code = "".join(text_of(ROOT / app / "checks.py") for app in ("realtime", "accounts"))
+    files = [path for app in ("realtime", "accounts") for path in (ROOT / app).glob("*checks.py")]
+    code = "".join(map(text_of, files))
     ids = set(re.findall(r'id="([\w.]+)"', code))
     assert set(rows(section(CONFIGURATION, "## System checks"))) == ids
 

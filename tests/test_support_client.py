@@ -80,12 +80,10 @@ async def test_client_without_connect_sends_nothing_by_itself(url: str) -> None:
             await client.expect_close(4501)
 
 
-async def test_ask_error_instead_fails_at_once(url: str) -> None:
+async def test_ask_error_instead_fails_with_it(url: str) -> None:
     async with TestClient(url) as client:
-        started = time.monotonic()
         with pytest.raises(AssertionError, match=r"instead of subscribed .*ACL_DENIED"):
             await client.subscribe("room.denied")
-        assert time.monotonic() - started < 2
         error = await client.error("subscribe", topic="room.denied")
         assert error["code"] == "ACL_DENIED"
 

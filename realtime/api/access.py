@@ -18,6 +18,7 @@ from ..authentication import Authenticator
 from ..broker import Broker
 from ..conf import settings
 from ..control import Control
+from ..holders import Holders
 from ..metrics import Metrics
 from ..protocol.exceptions import AclDenied, AuthFailed
 from ..protocol.messages import AuthRequest, Identity
@@ -65,7 +66,7 @@ def run_allowed(request: Request, action: Action, topic: str, work: Work[Result]
 
 def asker(broker: Broker) -> Control:
     """Return a control that only asks the gateways: it has no sockets, and is never started."""
-    return Control(broker, Subjects(settings.PREFIX), {})
+    return Control(broker, Subjects(settings.PREFIX), {}, Holders())
 
 
 async def ask(broker: Broker, question: AuthRequest) -> Identity:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from ..protocol.frames import parse_payload
+from ..protocol.messages import parse_payload
 from ..protocol.subjects import MAX_TOPIC_BYTES
 
 MAX_EVENTS = 100

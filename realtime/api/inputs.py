@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 
-from ..protocol.frames import MAX_REASON
+from ..protocol.client_frames import MAX_REASON
 
 Body = TypeVar("Body", bound=Struct)
 

@@ -8,9 +8,9 @@ from collections import Counter
 from ..broker import Broker
 from ..conf import settings
 from ..models import OutboxMessage
+from ..parts import make_history
 from ..protocol.jetstream import StreamInfo
 from ..protocol.messages import ProcessStats
-from ..runtime import make_history
 from .access import asker, run
 from .bodies import ProcessOutput, StatsOutput, StreamOutput, TopicOutput
 

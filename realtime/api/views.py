@@ -16,10 +16,10 @@ from ..bridge import is_durable
 from ..broker import Broker
 from ..conf import settings
 from ..notifications import mark_read, notifications, page
+from ..parts import make_history
 from ..protocol.messages import Event
 from ..protocol.subjects import is_token
 from ..publish import notifications_of
-from ..runtime import make_history
 from . import bodies
 from .access import asker, run_allowed
 from .base import GatewayView

@@ -12,7 +12,6 @@ import msgspec
 from msgspec import Struct
 
 from .exceptions import AuthUnavailable, BadTopic
-from .frames import parse_payload
 from .rules import Rule, RuleSet, parse_rules
 from .subjects import is_token
 
@@ -35,6 +34,7 @@ _RELAYED = re.compile(
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _encode = msgspec.json.Encoder().encode
+_decode_any = msgspec.json.Decoder().decode
 
 
 class AuthRequest(Struct, frozen=True, rename="camel"):
@@ -277,6 +277,15 @@ def matched(event: Event, pattern: str, *, previous: int) -> Event:
 def redelivered(event: Event) -> bytes:
     """Return the frame text of `event` marked as a repeat."""
     return event.text[:-1] + b',"redelivered":true}'
+
+
+def parse_payload(payload: bytes) -> bool:
+    """Say whether `payload` is strict JSON that may ride in a frame as it is."""
+    try:
+        _decode_any(payload)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+    return True
 
 
 def payload_data(payload: bytes) -> Any:

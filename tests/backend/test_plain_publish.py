@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from realtime.broker import connected
-from realtime.runtime import stream_config
+from realtime.parts import stream_config
 from tests.deploy.nats_server import Server
 
 from .languages import LANGUAGES, command

@@ -90,14 +90,11 @@ def log_in(site: Cluster, page: Page, user: str, path: str = PAGE) -> None:
 
 @pytest.fixture
 def faults(page: Page) -> list[str]:
-    """Return what goes wrong in the page: errors of scripts, what the policy forbids, no answers.
-
-    The admin has no icon, for which Chromium asks all the same.
-    """
+    """Return what goes wrong in the page: errors of scripts, what is forbidden, no answers."""
     found: list[str] = []
 
     def on_console(said: ConsoleMessage) -> None:
-        if said.type == "error" and not said.location["url"].endswith("/favicon.ico"):
+        if said.type == "error":
             found.append(said.text)
 
     page.on("console", on_console)

@@ -9,7 +9,7 @@ import sys
 
 from playwright.sync_api import Page, expect
 
-from realtime.protocol.frames import ClientFrame, parse_frame
+from realtime.protocol.client_frames import ClientFrame, parse_frame
 
 from .conftest import Live
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from realtime.broker import Broker, Message, connected
+from realtime.broker import Broker, connected
 from realtime.client import (
     Backoff,
     Denied,
@@ -20,6 +20,7 @@ from realtime.client import (
     fetch_token,
     log_in,
 )
+from realtime.nats_client import Message
 
 from ..support.gateways import Gateway
 from ..support.proxy import Proxy

@@ -41,6 +41,8 @@ PROXIED = Needs(web=1, proxied=True)
 """One web process that reaches NATS through a proxy."""
 CLUSTER = Needs(web=2, bridges=2, accounts=True)
 """Two web processes, Redis, two bridges, the project's own auth worker."""
+COMPRESSING = Needs(web=1, settings=changed(COMPRESSION=True, COMPRESSION_MIN_BYTES=1024))
+"""One web process that agrees to compression; the short answers to a test stay readable."""
 THREE = Needs(web=2, nats=3)
 """Two web processes round a cluster of three NATS servers."""
 ACCOUNTS = Needs(web=1, accounts=True)

@@ -1,4 +1,4 @@
-"""Rows about what comes over the wire: 13, 15."""
+"""Rows about what comes over the wire: 13, 15, 33."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from tests.support.client import TestClient
 from .lab import Lab, memory_peak
 from .measure import bystander
 from .outcome import Outcome
-from .rows import ONE, Pace, fault
+from .rows import COMPRESSING, ONE, Pace, fault
 from .wire import (
     BINARY,
     CLOSE,
+    COMPRESSED,
     CONTINUATION,
+    OFFER,
     PING,
     PONG,
     TEXT,
     RawSocket,
     Received,
+    compressed,
     frame,
     text,
     upgrade,
@@ -214,5 +217,32 @@ async def oversize(lab: Lab, pace: Pace) -> Outcome:
     outcome.figures |= memory
     outcome.figures["codes"] = ", ".join(map(str, codes))
     outcome.must("closed 1009", set(codes) == {1009})
+    outcome.must("memory below 8 MiB", memory["MiB"] < 8)
+    return outcome
+
+
+@fault(33, "decompression bomb: 61 kB that inflate to 60 MiB, COMPRESSION on", COMPRESSING)
+async def decompression_bomb(lab: Lab, pace: Pace) -> Outcome:
+    outcome = Outcome()
+    data = compressed(b" " * (60 * 2**20))
+    half = len(data) // 2
+    whole = _text(data, rsv=COMPRESSED)
+    fragments = _text(data[:half], fin=False, rsv=COMPRESSED) + frame(CONTINUATION, data[half:])
+    codes: set[int | None] = set()
+    async with memory_peak(lab.web[0]) as memory, bystander(lab, outcome):
+        for bomb in (whole, fragments) * int(pace.of(50, 5)):
+            async with RawSocket(lab.ports[0]) as raw:
+                assert await raw.shake(OFFER) == 101
+                outcome.must("compression was agreed to", b"permessage-deflate" in raw.head)
+                await raw.send(text(type="connect", token=lab.token_of(1)))
+                await raw.until("ready")
+                with suppress(OSError):
+                    await raw.send(bomb)
+                codes.add(await raw.ending())
+    outcome.figures |= memory
+    outcome.figures["bombs"] = 2 * int(pace.of(50, 5))
+    outcome.figures["codes"] = str(sorted(codes, key=str))
+    outcome.must("all fit in a frame", len(data) < MAX_FRAME)
+    outcome.must("closed 1009", codes == {1009})
     outcome.must("memory below 8 MiB", memory["MiB"] < 8)
     return outcome

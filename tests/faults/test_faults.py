@@ -18,7 +18,7 @@ from .table import ROWS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-QUICK = {1, 2, 4, 7, 8, 10, 12, 13, 14, 15, 20, 24, 27, 28, 29, 31}
+QUICK = {1, 2, 4, 7, 8, 10, 12, 13, 14, 15, 20, 24, 27, 28, 29, 31, 33}
 GetLab = Callable[[Needs], Awaitable[Lab]]
 
 

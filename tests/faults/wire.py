@@ -8,10 +8,14 @@ import json
 import os
 import socket
 import struct
+import zlib
 from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
+COMPRESSED = 0b100
+"""The reserved bit of a compressed message (RSV1, RFC 7692 §6)."""
 DEADLINE = 10.0
 """Seconds for one step, unless told otherwise."""
 
@@ -63,6 +67,12 @@ def frame(
 def text(**fields: Any) -> bytes:
     """Return a text frame with one JSON object."""
     return frame(TEXT, json.dumps(fields).encode())
+
+
+def compressed(payload: bytes) -> bytes:
+    """Return a message's payload as a client compresses it, with the usual window."""
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return (stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
 def upgrade(port: int, *more: str, key: str | None = None) -> bytes:

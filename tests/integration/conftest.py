@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.wire import RawSocket
+from tests.faults.wire import OFFER, RawSocket
 from tests.support.gateways import Gateway
 
-from .deflating import OFFER, run, said
+from .deflating import run, said
 
 
 @pytest.fixture(scope="module")

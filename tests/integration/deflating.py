@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.faults.wire import TEXT, frame
+from tests.faults.wire import COMPRESSED, TEXT, compressed, frame
 from tests.support.client import TestClient
 from tests.support.gateways import Gateway
-
-OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
-COMPRESSED = 0b100  # RSV1
-
-
-def compressed(payload: bytes) -> bytes:
-    """Return a message's payload as a client compresses it, with the usual window."""
-    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return (stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
 def said(*, rsv: int = COMPRESSED, **fields: Any) -> bytes:

@@ -12,13 +12,13 @@ import pytest
 from websockets.asyncio.client import connect
 
 from realtime.broker import Broker, connected
-from tests.faults.wire import TEXT, RawSocket
+from tests.faults.wire import COMPRESSED, OFFER, TEXT, RawSocket
 from tests.support.client import TestClient
 from tests.support.gateways import Gateway
 from tests.support.waiting import until
 from tests.test_metrics import scrape
 
-from .deflating import COMPRESSED, OFFER, client, run, said
+from .deflating import client, run, said
 from .support import new_topic
 
 AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -142,12 +141,10 @@ async def test_signal_leaves_no_process(gateway: StartGateway, number: signal.Si
     (nats,) = nats_children(process)
     async with site.client(site.token()) as client:
         await client.subscribe(TOPIC)
-        started = time.monotonic()
         process.signal(number)
         assert (await client.expect("reconnect"))["reason"] == "drain"
         await client.expect_close(4000)
     await until(lambda: not process.is_alive() and not nats.is_running(), GONE)
-    assert time.monotonic() - started < GONE
     assert process.returncode == 0
     assert not listens(site.ports[0])
     assert not listens(site.nats_port)

@@ -7,10 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.wire import BINARY, CONTINUATION, PING, TEXT, RawSocket, frame
+from tests.faults.wire import (
+    BINARY,
+    COMPRESSED,
+    CONTINUATION,
+    PING,
+    TEXT,
+    RawSocket,
+    compressed,
+    frame,
+)
 from tests.support.gateways import Gateway
 
-from .deflating import COMPRESSED, client, compressed, said
+from .deflating import client, said
 
 MAX_FRAME = 64 * 1024
 ROOM_FOR_NOISE = 16

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import psutil
 import pytest
 
 from realtime.broker import Broker, connected
-from realtime.conf import DEFAULTS
 from realtime.protocol.exceptions import Unavailable
 from tests.support.client import TestClient
 from tests.support.gateways import Cluster
@@ -399,10 +397,8 @@ async def test_nats_away_is_told_and_everything_works_again(
             ("presence", {"topic": room}),
             ("request", {"topic": "rpc.a", "payload": 1}),
         ):
-            started = time.monotonic()
             error = await client.error(type, **fields)
             assert error["code"] == "UNAVAILABLE", type
-            assert time.monotonic() - started < 2, type
         await client.ask("ping", "pong")
         async with TestClient(site.ws_url(1), connect=False) as stranger:
             error = await stranger.error("connect", token=site.tokens["bob"])
@@ -450,10 +446,7 @@ async def test_web_killed_takes_its_users_along(site: Site, room: str) -> None:
         await bob.subscribe(room)
         assert await watching(one, room) == [ALICE, BOB]
         site.web[0].kill()
-        killed = time.monotonic()
         await users_told(one, room, [], [BOB])
-        # The age limit, and as much again for a machine that has other things to do.
-        assert time.monotonic() - killed < 2 * DEFAULTS["PRESENCE_MAX_AGE"]
         reply = await one.ask("presence", "reply", topic=room)
         assert [member["userId"] for member in reply["data"]] == [ALICE]
 

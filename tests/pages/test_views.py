@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -55,6 +56,25 @@ async def send(client: AsyncClient, form: dict[str, str], *, script: bool = True
 
 def test_home_is_open_to_anybody():
     assert Client().get("/").status_code == 200
+
+
+def test_icon_is_there_for_whoever_asks_at_the_usual_address():
+    response = Client().get("/favicon.ico", follow=True)
+    assert response.status_code == 200
+    assert response["Content-Type"] == "image/svg+xml"
+    assert b"<svg" in response.getvalue()
+
+
+@pytest.mark.parametrize("path", ["/", "/login/", "/nothing-here", "/admin/", "/admin/auth/user/"])
+def test_pages_and_the_admin_name_the_icon(users, path):
+    client = Client()
+    if path.startswith("/admin/"):
+        users["admin"].is_superuser = True
+        users["admin"].save()
+        client.force_login(users["admin"])
+    page = client.get(path).text
+    (href,) = re.findall(r'<link rel="icon" href="([^"]+)"', page)
+    assert client.get(href)["Content-Type"] == "image/svg+xml"
 
 
 def test_notifications_need_a_login():

@@ -10,64 +10,66 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.protocol import frames
+from realtime.protocol import client_frames, gateway_frames
+from realtime.protocol.client_frames import parse_frame
 from realtime.protocol.exceptions import AclDenied, BadFrame, BadTopic, ErrorCode
-from realtime.protocol.frames import encode_frame, error_for, parse_frame, parse_payload
+from realtime.protocol.gateway_frames import encode_frame, error_for
+from realtime.protocol.messages import parse_payload
 from tests.support.strict import strict_json
 
 from .strategies import json_values
 
 # Every client frame: the least of it, all of it, and the value that all of it becomes.
-ACCEPTED: list[tuple[dict[str, Any], dict[str, Any], frames.AnyClientFrame]] = [
+ACCEPTED: list[tuple[dict[str, Any], dict[str, Any], client_frames.AnyClientFrame]] = [
     (
         {"type": "connect"},
         {"token": "t", "sessionId": "s", "lastSeqPerTopic": {"user.7.n": 3}},
-        frames.Connect(token="t", session_id="s", last_seq_per_topic={"user.7.n": 3}),
+        client_frames.Connect(token="t", session_id="s", last_seq_per_topic={"user.7.n": 3}),
     ),
     (
         {"type": "setup"},
         {"token": "t", "sessionId": "s", "lastSeqPerTopic": {}},
-        frames.Setup(token="t", session_id="s", last_seq_per_topic={}),
+        client_frames.Setup(token="t", session_id="s", last_seq_per_topic={}),
     ),
     (
         {"type": "subscribe", "topic": "user.7.n"},
         {"since": 0, "epoch": "e", "qos": 1, "durable": "phone-1", "presence": True},
-        frames.Subscribe(
+        client_frames.Subscribe(
             topic="user.7.n", since=0, epoch="e", qos=1, durable="phone-1", presence=True
         ),
     ),
     (
         {"type": "unsubscribe", "topic": "user.7.n"},
         {},
-        frames.Unsubscribe(topic="user.7.n"),
+        client_frames.Unsubscribe(topic="user.7.n"),
     ),
     (
         {"type": "ack", "messageId": "m"},
         {"topic": "user.7.n", "seqNo": 9},
-        frames.Ack(message_id="m", topic="user.7.n", seq_no=9),
+        client_frames.Ack(message_id="m", topic="user.7.n", seq_no=9),
     ),
     (
         {"type": "resume", "sessionId": "s", "lastSeqPerTopic": {"a": 0}},
         {"lastSeqPerTopic": {"a": 1, "b": 2**53}},
-        frames.Resume(session_id="s", last_seq_per_topic={"a": 1, "b": 2**53}),
+        client_frames.Resume(session_id="s", last_seq_per_topic={"a": 1, "b": 2**53}),
     ),
     (
         {"type": "replay", "topic": "user.7.n", "fromSeq": 4},
         {},
-        frames.Replay(topic="user.7.n", from_seq=4),
+        client_frames.Replay(topic="user.7.n", from_seq=4),
     ),
     (
         {"type": "history", "topic": "user.7.n"},
         {"limit": 1000, "before": 77},
-        frames.History(topic="user.7.n", limit=1000, before=77),
+        client_frames.History(topic="user.7.n", limit=1000, before=77),
     ),
     (
         {"type": "presence", "topic": "room.1"},
         {},
-        frames.Presence(topic="room.1"),
+        client_frames.Presence(topic="room.1"),
     ),
-    ({"type": "refresh", "token": "t"}, {}, frames.Refresh(token="t")),
-    ({"type": "ping"}, {}, frames.Ping()),
+    ({"type": "refresh", "token": "t"}, {}, client_frames.Refresh(token="t")),
+    ({"type": "ping"}, {}, client_frames.Ping()),
 ]
 
 # Frames that carry a payload: Raw compares by identity, so they stand apart.
@@ -95,13 +97,13 @@ def refused(text: str | bytes) -> BadFrame:
 
 
 def test_parse_frame_cases_cover_every_client_frame() -> None:
-    tags = {member.__struct_config__.tag for member in frames.AnyClientFrame.__args__}
+    tags = {member.__struct_config__.tag for member in client_frames.AnyClientFrame.__args__}
     assert {frame["type"] for frame in MINIMAL} == tags
 
 
 @pytest.mark.parametrize(("least", "more", "value"), ACCEPTED, ids=by_type)
 def test_parse_frame_all_fields_round_trips(
-    least: dict[str, Any], more: dict[str, Any], value: frames.AnyClientFrame
+    least: dict[str, Any], more: dict[str, Any], value: client_frames.AnyClientFrame
 ) -> None:
     parsed = parse_frame(json.dumps(least | more | {"id": "q1"}))
     assert parsed == msgspec.structs.replace(value, id="q1")
@@ -111,11 +113,11 @@ def test_parse_frame_all_fields_round_trips(
 @pytest.mark.parametrize(("least", "more"), WITH_PAYLOAD, ids=by_type)
 def test_parse_frame_payload_round_trips(least: dict[str, Any], more: dict[str, Any]) -> None:
     parsed = parse_frame(json.dumps(least | more | {"id": 5}))
-    assert isinstance(parsed, frames.Publish | frames.Request)
+    assert isinstance(parsed, client_frames.Publish | client_frames.Request)
     assert parsed.id == 5
     assert json.loads(bytes(parsed.payload)) == least["payload"]
     assert json.loads(msgspec.json.encode(parsed))["topic"] == least["topic"]
-    if isinstance(parsed, frames.Request):
+    if isinstance(parsed, client_frames.Request):
         assert parsed.timeout == more["timeout"]
     else:
         assert parsed.message_id == least["messageId"]
@@ -259,7 +261,7 @@ def test_parse_frame_ack_takes_any_message_id_of_a_backend() -> None:
     """Its events have ids that no client may choose, and want to be acknowledged all the same."""
     message_id = " orders/" + "4" * 500 + "\n"
     frame = parse_frame(json.dumps({"type": "ack", "messageId": message_id}))
-    assert frame == frames.Ack(message_id=message_id)
+    assert frame == client_frames.Ack(message_id=message_id)
 
 
 @pytest.mark.parametrize(("least", "more"), [(least, more) for least, more, _ in ACCEPTED if more])
@@ -374,12 +376,12 @@ def test_parse_frame_field_that_comes_twice_is_bad(text: str) -> None:
     ],
 )
 def test_parse_frame_names_repeated_elsewhere_are_nothing_to_it(text: str) -> None:
-    assert parse_frame(text) == frames.Ping()
+    assert parse_frame(text) == client_frames.Ping()
 
 
 def test_parse_frame_duplicate_keys_in_payload_pass_through() -> None:
     frame = parse_frame(HEAD + '{"a":1,"a":2}}')
-    assert isinstance(frame, frames.Publish)
+    assert isinstance(frame, client_frames.Publish)
     assert bytes(frame.payload) == b'{"a":1,"a":2}'
 
 
@@ -419,7 +421,7 @@ def test_parse_frame_any_object_is_a_frame_or_bad_frame(value: dict[str, Any]) -
 @given(json_values)
 def test_parse_frame_any_payload_arrives_as_it_was(payload: Any) -> None:
     frame = parse_frame(HEAD + json.dumps(payload) + "}")
-    assert isinstance(frame, frames.Publish)
+    assert isinstance(frame, client_frames.Publish)
     assert json.loads(bytes(frame.payload)) == payload
 
 
@@ -461,9 +463,9 @@ def test_parse_payload_not_strict_json_is_refused(payload: bytes) -> None:
 
 # Gateway frames.
 
-ENCODED: list[tuple[frames.GatewayFrame, dict[str, Any]]] = [
+ENCODED: list[tuple[gateway_frames.GatewayFrame, dict[str, Any]]] = [
     (
-        frames.Ready(
+        gateway_frames.Ready(
             session_id="s",
             user_id="7",
             expires_at=None,
@@ -482,28 +484,28 @@ ENCODED: list[tuple[frames.GatewayFrame, dict[str, Any]]] = [
         },
     ),
     (
-        frames.Subscribed(topic="a", seq_no=0, epoch="e", recovered=True),
+        gateway_frames.Subscribed(topic="a", seq_no=0, epoch="e", recovered=True),
         {"type": "subscribed", "topic": "a", "seqNo": 0, "epoch": "e", "recovered": True},
     ),
     (
-        frames.Unsubscribed(topic="a", reason="acl"),
+        gateway_frames.Unsubscribed(topic="a", reason="acl"),
         {"type": "unsubscribed", "topic": "a", "reason": "acl"},
     ),
     (
-        frames.Unsubscribed(topic="a", reason="client"),
+        gateway_frames.Unsubscribed(topic="a", reason="client"),
         {"type": "unsubscribed", "topic": "a", "reason": "client"},
     ),
     (
-        frames.PublishAck(message_id="m", status="duplicate", seq_no=4),
+        gateway_frames.PublishAck(message_id="m", status="duplicate", seq_no=4),
         {"type": "ack", "messageId": "m", "status": "duplicate", "seqNo": 4},
     ),
     (
-        frames.PublishAck(message_id="m", status="ok"),
+        gateway_frames.PublishAck(message_id="m", status="ok"),
         {"type": "ack", "messageId": "m", "status": "ok"},
     ),
     (
-        frames.Resumed(
-            session_id="s", topics={"a": frames.Recovery(recovered=False, first=3, last=9)}
+        gateway_frames.Resumed(
+            session_id="s", topics={"a": gateway_frames.Recovery(recovered=False, first=3, last=9)}
         ),
         {
             "type": "resumed",
@@ -512,18 +514,20 @@ ENCODED: list[tuple[frames.GatewayFrame, dict[str, Any]]] = [
         },
     ),
     (
-        frames.Gap(topic="a", from_seq=1, to_seq=2),
+        gateway_frames.Gap(topic="a", from_seq=1, to_seq=2),
         {"type": "gap", "topic": "a", "fromSeq": 1, "toSeq": 2},
     ),
-    (frames.Reset(topic="a", epoch="e"), {"type": "reset", "topic": "a", "epoch": "e"}),
+    (gateway_frames.Reset(topic="a", epoch="e"), {"type": "reset", "topic": "a", "epoch": "e"}),
     (
-        frames.Reply(data={"deep": [1, None]}),
+        gateway_frames.Reply(data={"deep": [1, None]}),
         {"type": "reply", "data": {"deep": [1, None]}},
     ),
-    (frames.Reply(data=msgspec.Raw(b'{"a":1}')), {"type": "reply", "data": {"a": 1}}),
-    (frames.Reply(data=None), {"type": "reply", "data": None}),
+    (gateway_frames.Reply(data=msgspec.Raw(b'{"a":1}')), {"type": "reply", "data": {"a": 1}}),
+    (gateway_frames.Reply(data=None), {"type": "reply", "data": None}),
     (
-        frames.PresenceChange(topic="a", joined=[frames.Present("2", None)], left=["3"]),
+        gateway_frames.PresenceChange(
+            topic="a", joined=[gateway_frames.Present("2", None)], left=["3"]
+        ),
         {
             "type": "presence",
             "topic": "a",
@@ -531,17 +535,17 @@ ENCODED: list[tuple[frames.GatewayFrame, dict[str, Any]]] = [
             "left": ["3"],
         },
     ),
-    (frames.Expiring(expires_at=1.5), {"type": "expiring", "expiresAt": 1.5}),
+    (gateway_frames.Expiring(expires_at=1.5), {"type": "expiring", "expiresAt": 1.5}),
     (
-        frames.Reconnect(after_ms=500, reason="drain"),
+        gateway_frames.Reconnect(after_ms=500, reason="drain"),
         {"type": "reconnect", "afterMs": 500, "reason": "drain"},
     ),
     (
-        frames.Error(code=ErrorCode.INTERNAL, message="Sorry."),
+        gateway_frames.Error(code=ErrorCode.INTERNAL, message="Sorry."),
         {"type": "error", "code": "INTERNAL", "message": "Sorry."},
     ),
     (
-        frames.Error(code=ErrorCode.ACL_DENIED, message="No.", topic="a", message_id="m"),
+        gateway_frames.Error(code=ErrorCode.ACL_DENIED, message="No.", topic="a", message_id="m"),
         {
             "type": "error",
             "code": "ACL_DENIED",
@@ -550,17 +554,19 @@ ENCODED: list[tuple[frames.GatewayFrame, dict[str, Any]]] = [
             "messageId": "m",
         },
     ),
-    (frames.Pong(), {"type": "pong"}),
+    (gateway_frames.Pong(), {"type": "pong"}),
 ]
 
 
 def test_encode_frame_cases_cover_every_gateway_frame() -> None:
-    assert {type(frame) for frame, _ in ENCODED} == set(frames.GatewayFrame.__subclasses__())
+    assert {type(frame) for frame, _ in ENCODED} == set(
+        gateway_frames.GatewayFrame.__subclasses__()
+    )
 
 
 @pytest.mark.parametrize(("frame", "wire"), ENCODED, ids=lambda case: by_type(case))
 def test_encode_frame_every_frame_has_its_names_on_the_wire(
-    frame: frames.GatewayFrame, wire: dict[str, Any]
+    frame: gateway_frames.GatewayFrame, wire: dict[str, Any]
 ) -> None:
     assert strict_json(encode_frame(frame).decode()) == wire
 
@@ -568,14 +574,14 @@ def test_encode_frame_every_frame_has_its_names_on_the_wire(
 @pytest.mark.parametrize(("frame", "wire"), ENCODED, ids=lambda case: by_type(case))
 @pytest.mark.parametrize("frame_id", [0, 7, "", "q"])
 def test_encode_frame_answer_echoes_the_id(
-    frame: frames.GatewayFrame, wire: dict[str, Any], frame_id: str | int
+    frame: gateway_frames.GatewayFrame, wire: dict[str, Any], frame_id: str | int
 ) -> None:
     answer = msgspec.structs.replace(frame, id=frame_id)
     assert strict_json(encode_frame(answer).decode()) == wire | {"id": frame_id}
 
 
 def test_encode_frame_nan_in_data_stays_strict_json() -> None:
-    frame = frames.Reply(data=[float("nan"), float("inf")])
+    frame = gateway_frames.Reply(data=[float("nan"), float("inf")])
     assert strict_json(encode_frame(frame).decode())["data"] == [None, None]
 
 
@@ -583,12 +589,12 @@ def test_encode_frame_nan_in_data_stays_strict_json() -> None:
     ("number", "text"), [(25.0, "25"), (25, "25"), (0.5, "0.5"), (-1.0, "-1"), (1e300, "1e300")]
 )
 def test_whole_number_without_a_fraction_has_none_on_the_wire(number: float, text: str) -> None:
-    assert msgspec.json.encode(frames.whole(number)) == text.encode()
+    assert msgspec.json.encode(gateway_frames.whole(number)) == text.encode()
 
 
 def test_error_for_exception_carries_code_topic_and_message_id() -> None:
     exc = AclDenied("No rule allows it.", topic="room.1", message_id="m")
-    assert error_for(exc, 3) == frames.Error(
+    assert error_for(exc, 3) == gateway_frames.Error(
         id=3,
         code=ErrorCode.ACL_DENIED,
         message="No rule allows it.",

@@ -13,7 +13,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from realtime.protocol.exceptions import AuthUnavailable
-from realtime.protocol.frames import parse_payload
 from realtime.protocol.messages import (
     AuthRequest,
     Event,
@@ -23,6 +22,7 @@ from realtime.protocol.messages import (
     event_from,
     parse_auth_reply,
     parse_auth_request,
+    parse_payload,
     payload_data,
     redelivered,
     relayed_event,

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.protocol import frames
+from realtime.protocol import client_frames, gateway_frames
+from realtime.protocol.client_frames import parse_frame
 from realtime.protocol.exceptions import BadFrame, CloseCode, ErrorCode
-from realtime.protocol.frames import encode_frame, parse_frame
+from realtime.protocol.gateway_frames import encode_frame
 from realtime.protocol.socketio import (
     FRAMES,
     client_frame,
@@ -41,20 +42,20 @@ def test_message_is_an_event_named_after_its_topic() -> None:
 
 @pytest.mark.parametrize("number", [0, 1, 2**53])
 def test_direct_reply_is_the_acknowledgement_of_its_number(number: int) -> None:
-    packet = packet_for(encode_frame(frames.Pong(id=number)))
+    packet = packet_for(encode_frame(gateway_frames.Pong(id=number)))
     assert packet == f'3{number}[{{"type":"pong"}}]'
 
 
 def test_other_frames_are_the_event_gateway() -> None:
-    error = frames.Error(code=ErrorCode.INTERNAL, message="m")
+    error = gateway_frames.Error(code=ErrorCode.INTERNAL, message="m")
     assert event(packet_for(encode_frame(error)))[0] == "gateway"
-    assert event(packet_for(encode_frame(frames.Pong())))[1] == {"type": "pong"}
+    assert event(packet_for(encode_frame(gateway_frames.Pong())))[1] == {"type": "pong"}
 
 
 @given(json_values, st.none() | st.integers(0, 2**53))
 def test_event_of_a_topic_publishes_its_payload(payload: Any, ack: int | None) -> None:
     frame = parse_frame(client_frame("room.x", [payload], ack, "m1"))
-    assert isinstance(frame, frames.Publish)
+    assert isinstance(frame, client_frames.Publish)
     assert (frame.id, frame.topic, frame.message_id) == (ack, "room.x", "m1")
     assert json.loads(bytes(frame.payload)) == payload
 
@@ -65,13 +66,13 @@ def test_no_event_becomes_a_connect_or_passes_an_id(name: str, args: list[Any]) 
         frame = parse_frame(client_frame(name, args, None, "m1"))
     except BadFrame:
         return
-    assert not isinstance(frame, frames.Connect)
+    assert not isinstance(frame, client_frames.Connect)
     assert frame.id is None
 
 
 def test_no_field_overrides_type_or_id() -> None:
     fields = {"type": "connect", "id": 9, "topic": "room.x"}
-    assert parse_frame(client_frame("subscribe", [fields], 4, "")) == frames.Subscribe(
+    assert parse_frame(client_frame("subscribe", [fields], 4, "")) == client_frames.Subscribe(
         id=4, topic="room.x"
     )
 
@@ -79,20 +80,22 @@ def test_no_field_overrides_type_or_id() -> None:
 @pytest.mark.parametrize(
     ("name", "args", "frame"),
     [
-        ("subscribe", ["room.x"], frames.Subscribe(topic="room.x")),
-        ("subscribe", ["room.x", {"since": 5}], frames.Subscribe(topic="room.x", since=5)),
-        ("refresh", ["secret"], frames.Refresh(token="secret")),
-        ("ping", [], frames.Ping()),
-        ("ack", [{"topic": "room.x", "seqNo": 1}], frames.Ack(topic="room.x", seq_no=1)),
+        ("subscribe", ["room.x"], client_frames.Subscribe(topic="room.x")),
+        ("subscribe", ["room.x", {"since": 5}], client_frames.Subscribe(topic="room.x", since=5)),
+        ("refresh", ["secret"], client_frames.Refresh(token="secret")),
+        ("ping", [], client_frames.Ping()),
+        ("ack", [{"topic": "room.x", "seqNo": 1}], client_frames.Ack(topic="room.x", seq_no=1)),
     ],
 )
-def test_event_that_is_a_frame(name: str, args: list[Any], frame: frames.ClientFrame) -> None:
+def test_event_that_is_a_frame(
+    name: str, args: list[Any], frame: client_frames.ClientFrame
+) -> None:
     assert parse_frame(client_frame(name, args, None, "")) == frame
 
 
 def test_payload_may_follow_the_topic() -> None:
     frame = parse_frame(client_frame("request", ["rpc.x", [1]], None, ""))
-    assert isinstance(frame, frames.Request)
+    assert isinstance(frame, client_frames.Request)
     assert bytes(frame.payload) == b"[1]"
 
 
@@ -103,7 +106,7 @@ def test_every_client_frame_but_connect_is_an_event() -> None:
 
 @pytest.mark.parametrize("auth", [None, "x", [], {}, {"type": "subscribe", "id": 3}])
 def test_auth_without_a_credential_is_a_connect_without_one(auth: object) -> None:
-    assert parse_frame(connect_frame(auth)) == frames.Connect()
+    assert parse_frame(connect_frame(auth)) == client_frames.Connect()
 
 
 def test_end_for_good_disconnects() -> None:

@@ -13,6 +13,7 @@ from realtime.delivery import AckPolicy, Delivery
 from realtime.fanout import Fanout, FanoutOptions
 from realtime.feed import Feed
 from realtime.history import History, Page
+from realtime.holders import Holders
 from realtime.layers import InProcessChannelLayer
 from realtime.metrics import Metrics
 from realtime.nats_client import Message
@@ -326,7 +327,7 @@ def fanout_over(
 
 def nobody_watches() -> Presence:
     """Return a presence that no topic is watched by, and that tells nobody."""
-    return Presence(cast(Rosters, None), {}, cast(Any, None), grace=0.0)
+    return Presence(cast(Rosters, None), Holders(), cast(Any, None), grace=0.0)
 
 
 async def turns(count: int = 20) -> None:

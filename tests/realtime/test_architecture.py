@@ -15,11 +15,12 @@ PACKAGES = ("realtime", "accounts", "gateway_project")
 
 # Floors 0 to 2 by name; what is not named is Django glue, floor 3.
 PROTOCOL = "realtime.protocol"
-FLOOR_1 = {"broker", "nats_client"}
-MAY_IMPORT_NATS = {f"realtime.{name}" for name in FLOOR_1}
+FLOOR_1 = {"broker", "nats_client", "request_reply"}
+MAY_IMPORT_NATS = {"realtime.broker", "realtime.nats_client"}
 FLOOR_2 = {
     "admission",
     "authentication",
+    "authorization",
     "bridge",
     "compression",
     "connection",
@@ -28,10 +29,12 @@ FLOOR_2 = {
     "fanout",
     "feed",
     "history",
+    "holders",
     "layers",
     "lifecycle",
     "metrics",
     "patterns",
+    "peer",
     "positions",
     "presence",
     "reauthorization",
@@ -45,7 +48,9 @@ FLOOR_2 = {
     "socketio_session",
     "socketio_socket",
     "sockets",
+    "starts",
     "subscriptions",
+    "timers",
     "tools",
     "tops",
     "upstream",

@@ -21,8 +21,9 @@ from tests.support.waiting import until
 
 from .support import TOPIC, config, settled, store, stream_api
 
-AT_ONCE = 0.5
-"""Seconds within which something that does not wait has happened, on a busy machine too."""
+DEADLINE = 30.0
+"""Seconds in which whatever ends by itself has ended."""
+FOREVER = 3600.0
 NOTICE = 15.0
 """Seconds within which a black hole must be noticed."""
 
@@ -80,12 +81,11 @@ async def restart(server: NatsServer, *brokers: Broker) -> None:
 # Connecting.
 
 
-async def test_connect_nobody_there_is_unavailable_in_time() -> None:
+async def test_connect_nobody_there_is_unavailable() -> None:
     broker = Broker(f"nats://127.0.0.1:{free_port()}", name="test", connect_timeout=0.3)
-    started = time.monotonic()
     with pytest.raises(Unavailable, match=r"not reachable at nats://127\.0\.0\.1"):
-        await broker.connect()
-    assert time.monotonic() - started < 3
+        async with asyncio.timeout(DEADLINE):
+            await broker.connect()
     assert not broker.connected
     await broker.close()
 
@@ -213,7 +213,7 @@ async def test_flush_given_up_leaves_a_connection_that_works(
             await broker.flush(timeout=0.2)
     finally:
         os.kill(nats_server.pid, signal.SIGCONT)
-    await broker.flush(timeout=AT_ONCE * 10)
+    await broker.flush(timeout=DEADLINE)
 
 
 async def test_subscribe_queue_group_shares(broker: Broker, other: Broker) -> None:
@@ -285,11 +285,10 @@ async def test_request_many_at_once_get_each_their_own(broker: Broker, other: Br
     assert [reply.data for reply in replies] == [f"re:{number}".encode() for number in range(200)]
 
 
-async def test_request_nobody_listens_is_no_responder_at_once(broker: Broker) -> None:
-    started = time.monotonic()
+async def test_request_nobody_listens_is_no_responder_before_the_timeout(broker: Broker) -> None:
     with pytest.raises(NoResponder):
-        await broker.request("rpc.nobody", b"", timeout=30)
-    assert time.monotonic() - started < AT_ONCE
+        async with asyncio.timeout(DEADLINE):
+            await broker.request("rpc.nobody", b"", timeout=FOREVER)
 
 
 async def test_request_mute_responder_times_out(broker: Broker, other: Broker) -> None:
@@ -576,26 +575,25 @@ async def test_unsubscribe_while_away_receives_nothing_after_the_reconnect(
     assert gone.data == []
 
 
-async def test_publish_and_request_while_away_are_unavailable_at_once(
+async def test_publish_and_request_while_away_are_unavailable_before_their_timeouts(
     broker: Broker, nats_server: NatsServer
 ) -> None:
     await broker.ensure_stream(config(), timeout=5)
     nats_server.kill()
     await until(lambda: not broker.connected)
-    started = time.monotonic()
-    with pytest.raises(Unavailable):
-        await broker.publish("a.b", b"1")
-    with pytest.raises(Unavailable):
-        await broker.request("a.b", b"1", timeout=30)
-    with pytest.raises(Unavailable):
-        await broker.store(TOPIC, b"1", headers=None, timeout=30)
-    with pytest.raises(Unavailable):
-        await broker.direct_get("TEST", {"seq": 1}, timeout=30)
-    with pytest.raises(Unavailable):
-        await broker.gather("a.b", b"1", wait=30)
-    with pytest.raises(Unavailable):
-        await broker.flush()
-    assert time.monotonic() - started < AT_ONCE
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(Unavailable):
+            await broker.publish("a.b", b"1")
+        with pytest.raises(Unavailable):
+            await broker.request("a.b", b"1", timeout=FOREVER)
+        with pytest.raises(Unavailable):
+            await broker.store(TOPIC, b"1", headers=None, timeout=FOREVER)
+        with pytest.raises(Unavailable):
+            await broker.direct_get("TEST", {"seq": 1}, timeout=FOREVER)
+        with pytest.raises(Unavailable):
+            await broker.gather("a.b", b"1", wait=FOREVER)
+        with pytest.raises(Unavailable):
+            await broker.flush(timeout=FOREVER)
 
 
 async def test_publish_while_away_is_not_sent_later(

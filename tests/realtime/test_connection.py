@@ -11,8 +11,10 @@ import pytest
 
 from realtime.admission import Admission
 from realtime.broker import Broker
-from realtime.connection import Connection, Peer
+from realtime.connection import Connection
 from realtime.delivery import AckPolicy
+from realtime.holders import Holders
+from realtime.peer import Peer
 from realtime.protocol.exceptions import (
     AuthFailed,
     AuthUnavailable,
@@ -89,6 +91,7 @@ class Client:
     def __init__(self, world: World, backend: Backend, **options: Any) -> None:
         self.socket = FakeSocket()
         self.connections: dict[str, set[Any]] = {}
+        self.holders = Holders()
         given = {
             "limits": limits(),
             "ack": AckPolicy(60, 5, 100),
@@ -107,6 +110,7 @@ class Client:
             fanout=world.fanout,
             positions=cast(Any, None),
             options=ConnectionOptions(**given),
+            holders=self.holders,
             presence=nobody_watches(),
             connections=self.connections,
             admission=Admission(world.fanout.metrics, total=0, per_address=0, per_user=0),
@@ -475,7 +479,7 @@ async def test_expired_already_is_refused(backend: Backend, client: Client, left
 async def test_expiry_beyond_the_longest_timer_holds(
     world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("realtime.connection.MAX_TIMER", 0.02)
+    monkeypatch.setattr("realtime.timers.MAX_TIMER", 0.02)
     expires_at = time.time() + 0.3
     backend.answer = identity(ALLOW, expires_at=expires_at)
     client = Client(world, backend, expiry_notice=0.1)
@@ -541,3 +545,15 @@ async def test_receive_while_one_frame_waits_the_next_waits_too(
         ("unsubscribed", 2),
     ]
     assert client.connection.topics == set()
+
+
+async def test_holders_of_a_topic_are_those_that_hold_it_now(client: Client) -> None:
+    await client.connect()
+    for topic in ("room.a", "room.b"):
+        await client.send("subscribe", topic=topic)
+    assert [*client.holders.of("room.a")] == [client.connection.session]
+    await client.send("unsubscribe", topic="room.a")
+    assert [*client.holders.of("room.a")] == []
+    assert [*client.holders.of("room.b")] == [client.connection.session]
+    client.connection.close()
+    assert [*client.holders.of("room.b")] == []

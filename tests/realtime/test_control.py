@@ -7,12 +7,19 @@ from typing import Any, cast
 
 import pytest
 
-from realtime.broker import Broker, Message
+from realtime.broker import Broker
 from realtime.control import MAX_BUSIEST, Control
 from realtime.embedded import NatsServer
+from realtime.holders import Holders
+from realtime.nats_client import Message
 from realtime.protocol.exceptions import Unavailable
+from realtime.protocol.messages import Identity
+from realtime.protocol.rules import parse_rules
+from realtime.protocol.session import Session
 from realtime.protocol.subjects import Subjects
 from tests.support.waiting import until
+
+from .test_connection import limits
 
 SUBJECTS = Subjects("gateway")
 Sockets = list[set[str]]
@@ -25,7 +32,7 @@ def control(broker: Broker, **users: Sockets) -> Control:
         user: [SimpleNamespace(topics=topics) for topics in sockets]
         for user, sockets in users.items()
     }
-    return Control(broker, SUBJECTS, cast(Any, connections))
+    return Control(broker, SUBJECTS, cast(Any, connections), Holders())
 
 
 async def test_stats_count_sessions_users_and_topics(broker: Broker) -> None:
@@ -64,3 +71,20 @@ async def test_stats_nats_away_are_unavailable(broker: Broker, nats_server: Nats
     await until(lambda: not broker.connected, what="the connection to be missed")
     with pytest.raises(Unavailable):
         await control(broker).stats()
+
+
+async def test_presence_names_each_user_on_the_topic_once_over_all_processes(
+    broker: Broker,
+) -> None:
+    for users in (("alice", "alice", "bob"), ("alice", "carol")):
+        holders = Holders()
+        for user in users:
+            session = Session(limits(), now=0.0)
+            session.authenticate(Identity(user, parse_rules(None, user), None, (), {"name": user}))
+            holders.add("room.other" if user == "carol" else "room.a", session)
+        await Control(broker, SUBJECTS, {}, holders).start()
+    assert await control(broker).presence("room.a") == [
+        {"userId": "alice", "connections": 3, "info": {"name": "alice"}},
+        {"userId": "bob", "connections": 1, "info": {"name": "bob"}},
+    ]
+    assert await control(broker).presence("room.nobody") == []

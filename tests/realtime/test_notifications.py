@@ -7,8 +7,8 @@ from typing import Any
 from realtime.broker import Broker
 from realtime.conf import settings
 from realtime.notifications import READ, mark_read, notifications
+from realtime.parts import make_history, make_positions
 from realtime.publish import notifications_of
-from realtime.runtime import make_history, make_positions
 
 from .support import stream_api
 

@@ -11,27 +11,23 @@ import pytest
 from realtime import presence, rosters
 from realtime.broker import Broker, connected
 from realtime.embedded import NatsServer
+from realtime.holders import Holders
 from realtime.presence import Presence
 from realtime.protocol.exceptions import TooManySubscriptions
-from realtime.protocol.messages import Roster
+from realtime.protocol.messages import Identity, Roster
+from realtime.protocol.rules import parse_rules
+from realtime.protocol.session import Session
 from realtime.rosters import Rosters
 from realtime.watchers import Watcher
 from tests.support.waiting import until
 
 from .support import TOPIC, FakeSocket
+from .test_connection import limits
 
 AGE = 1.0
 """Seconds, as few as NATS takes."""
 DEADLINE = 10.0
 OTHER = "room.other"
-
-
-class Sitting:
-    """A session, as presence sees one."""
-
-    def __init__(self, *topics: str, info: dict[str, Any] | None = None) -> None:
-        self.topics = set(topics)
-        self.info = info
 
 
 class Process:
@@ -40,22 +36,25 @@ class Process:
     def __init__(self, broker: Broker, *, grace: float = 0.0) -> None:
         self.broker = broker
         self.rosters = Rosters(broker, "P", replicas=1, max_age=AGE, timeout=DEADLINE / 5)
-        self.connections: dict[str, set[Sitting]] = {}
-        self.presence = Presence(self.rosters, self.connections, self._ask, grace=grace)
+        self.holders = Holders()
+        self.presence = Presence(self.rosters, self.holders, self._ask, grace=grace)
         self.asked: list[str] = []
 
     async def _ask(self, topic: str) -> list[dict[str, Any]]:
         self.asked.append(topic)
         return [{"userId": "asked"}]
 
-    def sit(self, user: str, topic: str = TOPIC, **options: Any) -> Callable[[], None]:
-        """Have a user join a topic; return how they leave."""
-        session = Sitting(topic, **options)
-        self.connections.setdefault(user, set()).add(session)
+    def sit(
+        self, user: str, topic: str = TOPIC, info: dict[str, Any] | None = None
+    ) -> Callable[[], None]:
+        """Have a session of a user join a topic; return how it leaves."""
+        session = Session(limits(), now=0.0)
+        session.authenticate(Identity(user, parse_rules(None, user), None, (), info))
+        self.holders.add(topic, session)
         self.presence.touch(topic)
 
         def leave() -> None:
-            self.connections[user].discard(session)
+            self.holders.discard(topic, session)
             self.presence.touch(topic)
 
         return leave

@@ -7,7 +7,8 @@ import itertools
 import json
 import random
 
-from realtime.broker import Broker, Message
+from realtime.broker import Broker
+from realtime.nats_client import Message
 from realtime.prices import SYMBOLS, publish_prices, topic_of, walk
 from tests.support.waiting import until
 

@@ -7,7 +7,6 @@ import datetime
 import decimal
 import multiprocessing
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,18 +20,15 @@ from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 from realtime import link
 from realtime.broker import connected
 from realtime.embedded import NatsServer, free_port
+from realtime.parts import make_history
 from realtime.protocol.exceptions import BadTopic, TooLarge, Unavailable
 from realtime.protocol.jetstream import Stored
 from realtime.protocol.messages import Event
 from realtime.publish import anotify, apublish, latest, notifications_of, notify, publish
-from realtime.runtime import make_history
 from tests.support.strict import strict_json
 from tests.support.waiting import wait_until
 
 from .support import TOPIC
-
-AT_ONCE = 1.0
-"""Seconds within which something that does not wait for NATS has happened."""
 
 
 def open_stream(url: str) -> None:
@@ -335,11 +331,9 @@ def test_latest_returns_the_newest_and_where_to_go_on(nats: NatsServer) -> None:
 # NATS away.
 
 
-def test_publish_nobody_there_is_unavailable_in_time(nobody: None) -> None:
-    started = time.monotonic()
-    with pytest.raises(Unavailable):
+def test_publish_nobody_there_is_unavailable(nobody: None) -> None:
+    with pytest.raises(Unavailable, match="NATS is not reachable"):
         publish(TOPIC, 1)
-    assert time.monotonic() - started < 3
 
 
 def test_publish_server_comes_later_works(
@@ -366,10 +360,9 @@ def test_publish_server_killed_is_unavailable_then_works_again(
     nats.kill()
     with pytest.raises(Unavailable):
         publish(TOPIC, 2)
-    started = time.monotonic()
-    with pytest.raises(Unavailable):
+    # By now it is known to be away: not even the timeout is waited for.
+    with pytest.raises(Unavailable, match="out of reach"):
         publish(TOPIC, 2)
-    assert time.monotonic() - started < AT_ONCE
     nats.start()
 
     def published() -> bool:

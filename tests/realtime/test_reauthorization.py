@@ -126,8 +126,8 @@ async def test_session_suspended_in_the_turn_of_an_event_gets_it_once(
     (event,) = world.history.store()
     feed.chain.last = event.sequence
     feed.push(event)
-    client.connection.suspend()
-    await client.connection.become(identity(ALLOW))
+    client.connection.authorization.suspend()
+    await client.connection.authorization.become(identity(ALLOW))
     await turns()
     assert client.socket.sequences == [1]
 
@@ -140,7 +140,7 @@ async def test_session_suspended_with_unacknowledged_events_repeats_them_afterwa
     await client.send("subscribe", topic=TOPIC, qos=1)
     await world.publish(2)
     await until(lambda: client.socket.sequences == [1, 2])
-    client.connection.suspend()
+    client.connection.authorization.suspend()
     before = len(client.socket.repeats)
     await client.send("ack", topic=TOPIC, seqNo=1)
     await world.publish(1)
@@ -149,7 +149,7 @@ async def test_session_suspended_with_unacknowledged_events_repeats_them_afterwa
     await fence.send("subscribe", topic=TOPIC, qos=1, since=0)
     await until(lambda: fence.socket.repeats)
     assert len(client.socket.repeats) == before
-    await client.connection.become(identity(ALLOW))
+    await client.connection.authorization.become(identity(ALLOW))
     await until(lambda: client.socket.sequences == [1, 2, 3] and 2 in client.socket.repeats)
 
 
@@ -162,7 +162,7 @@ async def test_session_with_an_answer_in_time_is_not_suspended(
         await one.connect()
     client.connection.reauthorize_soon(0)
     await until(lambda: len(backend.asked) == 2)
-    late.connection._reauthorization.asking = held = asyncio.Lock()
+    late.connection.authorization._reauthorization.asking = held = asyncio.Lock()
     async with held:
         late.connection.reauthorize_soon(0)
         await until(lambda: late.connection.session.suspended)
@@ -174,7 +174,7 @@ async def test_change_during_the_question_keeps_the_session_suspended(
     backend: Backend, client: Client
 ) -> None:
     client.connection.reauthorize_soon(0)
-    await until(lambda: client.connection._reauthorization.overdue)
+    await until(lambda: client.connection.authorization._reauthorization.overdue)
     first, backend.gate = backend.gate, asyncio.Event()
     assert first is not None
     first.set()
@@ -191,8 +191,8 @@ async def test_change_without_hurry_suspends_nobody(
     calm = Client(world, backend)
     calm.connection.session.authenticate(identity(ALLOW))
     calm.connection.reauthorize_soon(LONG, urgent=False)
-    assert calm.connection._reauthorization._waiting is not None
-    assert calm.connection._reauthorization._waiting.deadline is None
+    assert calm.connection.authorization._reauthorization._waiting is not None
+    assert calm.connection.authorization._reauthorization._waiting.deadline is None
     # One that is urgent does not wait for it.
     calm.connection.reauthorize_soon(0)
     await until(lambda: not went_on(calm))
@@ -245,8 +245,8 @@ async def test_closed_while_asked_about_stays_closed(backend: Backend, client: C
     client.connection.close()
     backend.answer = identity(ALLOW, expires_at=1e12)
     answer(backend)
-    await until(lambda: client.connection._reauthorization._working is None)
-    assert client.connection._timer is None
+    await until(lambda: client.connection.authorization._reauthorization._working is None)
+    assert client.connection.authorization._timer._handle is None
 
 
 # The question itself.

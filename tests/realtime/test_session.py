@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from realtime.protocol.client_frames import Connect, Ping, Publish, Setup, parse_frame
 from realtime.protocol.exceptions import (
     AclDenied,
     AuthRequired,
@@ -20,7 +21,6 @@ from realtime.protocol.exceptions import (
     TooLarge,
     TooManySubscriptions,
 )
-from realtime.protocol.frames import Connect, Ping, Publish, Setup, parse_frame
 from realtime.protocol.limits import Rates
 from realtime.protocol.messages import Identity
 from realtime.protocol.rules import ACTIONS, Action, Rule, parse_rules

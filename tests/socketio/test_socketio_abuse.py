@@ -29,6 +29,19 @@ def test_strange_requests_are_refused(poller, query, status):
     assert poller.ask("DELETE", f"/socket.io/?{query}")[0] == 405
 
 
+@pytest.mark.parametrize("way", ["GET", "POST"])
+def test_session_of_another_process_is_refused_and_the_log_says_what_to_do(poller, site, way):
+    """As Socket.IO's own server answers, so that clients begin anew."""
+    path = "/socket.io/?EIO=4&transport=polling&sid=of-another-process"
+    before = site.processes[0].text().count("make the proxy sticky")
+    for _ in range(20):
+        status, text, _ = poller.ask(way, path, b"40" if way == "POST" else None)
+        assert (status, json.loads(text)) == (400, {"code": 1, "message": "Session ID unknown"})
+    lines = site.processes[0].text().count("make the proxy sticky")
+    assert lines > 0
+    assert lines - before < 20
+
+
 @pytest.mark.parametrize(
     "packet",
     [

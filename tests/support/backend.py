@@ -16,7 +16,7 @@ from django.test import override_settings
 from realtime import link
 from realtime.broker import Broker
 from realtime.nats_client import Message
-from realtime.runtime import make_history
+from realtime.parts import make_history
 
 T = TypeVar("T")
 

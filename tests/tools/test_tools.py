@@ -7,7 +7,8 @@ import json
 import pytest
 import yaml
 
-from realtime.broker import Message, connected
+from realtime.broker import connected
+from realtime.nats_client import Message
 
 from ..support.proxy import Proxy
 from ..support.waiting import until, wait_until

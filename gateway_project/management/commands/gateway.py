@@ -22,11 +22,12 @@ from django.db import connections
 from accounts.demo import make_demo_accounts
 from accounts.worker import serve as answer_auth
 from gateway_project.environment import published_nats_url
-from realtime import runtime, server
+from realtime import server
 from realtime.broker import Broker
 from realtime.embedded import EmbeddedError, NatsServer
 from realtime.management.ports import tcp_port
 from realtime.outbox import OutboxRelay
+from realtime.parts import make_broker
 from realtime.prices import publish_prices
 from realtime.protocol.exceptions import Unavailable
 
@@ -113,17 +114,17 @@ class Command(BaseCommand):
 
 async def auth_worker(stopping: asyncio.Event) -> None:
     """Answer auth requests until `stopping` is set."""
-    await answer_auth(runtime.make_broker("auth-worker"), stopping)
+    await answer_auth(make_broker("auth-worker"), stopping)
 
 
 async def outbox_relay(stopping: asyncio.Event) -> None:
     """Publish the outbox until `stopping` is set."""
-    await OutboxRelay(runtime.make_broker("outbox")).run(stopping)
+    await OutboxRelay(make_broker("outbox")).run(stopping)
 
 
 async def demo_prices(stopping: asyncio.Event) -> None:
     """Publish made-up prices until `stopping` is set."""
-    await publish_prices(runtime.make_broker("demo-prices"), stopping)
+    await publish_prices(make_broker("demo-prices"), stopping)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.core.management import BaseCommand
 
+from realtime.parts import make_broker
 from realtime.prices import SYMBOLS, publish_prices, topic_of
-from realtime.runtime import make_broker
 
 
 class Command(BaseCommand):

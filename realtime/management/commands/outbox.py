@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management import BaseCommand
 
 from realtime.outbox import OutboxRelay
-from realtime.runtime import make_broker
+from realtime.parts import make_broker
 
 
 class Command(BaseCommand):

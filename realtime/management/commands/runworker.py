@@ -14,7 +14,7 @@ from channels.layers import get_channel_layer
 from channels.management.commands.runworker import Command as ChannelsCommand
 from django.core.management import CommandError
 
-from realtime import runtime
+from realtime import parts
 from realtime.conf import settings
 from realtime.protocol.exceptions import GatewayError
 
@@ -50,8 +50,8 @@ async def run_bridge(layer: Any) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    broker = runtime.make_broker("gateway-bridge")
-    bridge = runtime.make_bridge(broker, layer)
+    broker = parts.make_broker("gateway-bridge")
+    bridge = parts.make_bridge(broker, layer)
     relaying = loop.create_task(_relay(broker, bridge))
     stop = loop.create_task(stopping.wait())
     await asyncio.wait({relaying, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -65,7 +65,7 @@ async def run_bridge(layer: Any) -> None:
 
 
 async def _relay(broker: Any, bridge: Any) -> None:
-    history = runtime.make_history(broker)
+    history = parts.make_history(broker)
     await broker.connect_forever()
     while True:
         try:

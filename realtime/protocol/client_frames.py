@@ -1,7 +1,7 @@
-"""Frames between a browser and the gateway: values, parsed and encoded strictly.
+"""Frames from the client: values, parsed strictly.
 
-Client frames are decoded and validated in one pass by msgspec; unknown fields are ignored, a
-wrong or missing one is `BadFrame`. Gateway frames leave as strict JSON.
+They are decoded and validated in one pass by msgspec; unknown fields are ignored, a wrong or
+missing one is `BadFrame`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import Meta, Raw, Struct
 from msgspec.structs import fields
 
-from .exceptions import BadFrame, ErrorCode, GatewayError
+from .exceptions import BadFrame
 from .names import repeated_name
 
 # A JSON number beyond 2^53 is not the same number in JavaScript.
@@ -166,11 +166,19 @@ _PATTERN = re.compile(r"matching regex '.*?'(?= - at)", re.DOTALL)
 _decode: Callable[[str | bytes], AnyClientFrame] = msgspec.json.Decoder(AnyClientFrame).decode
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_any = msgspec.json.Decoder().decode
-_encode = msgspec.json.Encoder().encode
 _NAMES = {
     kind: tuple(f'"{name}"' for name in ("type", *(f.encode_name for f in fields(kind))))
     for kind in get_args(AnyClientFrame)
 }
+
+
+def resume_for(frame: Connect) -> Resume | None:
+    """Return the `resume` that rides in a `connect`, None when there is none."""
+    if frame.session_id is None or frame.last_seq_per_topic is None:
+        return None
+    return Resume(
+        id=frame.id, session_id=frame.session_id, last_seq_per_topic=frame.last_seq_per_topic
+    )
 
 
 def parse_frame(text: str | bytes) -> AnyClientFrame:
@@ -198,157 +206,4 @@ def parse_frame(text: str | bytes) -> AnyClientFrame:
         frame_id = _decode_envelope(text).id
     raise BadFrame(
         f"This is not a frame of the protocol: {reason[:MAX_REASON]}.", frame_id=frame_id
-    )
-
-
-def parse_payload(payload: bytes) -> bool:
-    """Say whether `payload` is strict JSON that may ride in a frame as it is."""
-    try:
-        _decode_any(payload)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return False
-    return True
-
-
-class GatewayFrame(
-    Struct, frozen=True, rename="camel", tag_field="type", omit_defaults=True, kw_only=True
-):
-    """What every gateway frame may carry: the `id` of the frame that it answers."""
-
-    id: str | int | None = None
-
-
-class Ready(GatewayFrame, frozen=True, tag="ready"):
-    """The session is open."""
-
-    session_id: str
-    user_id: str
-    expires_at: float | None
-    heartbeat: float
-    epoch: str
-    subscriptions: list[str]
-
-
-class Subscribed(GatewayFrame, frozen=True, tag="subscribed"):
-    """Joined; `recovered` false: not everything after `since` could be had.
-
-    On an ephemeral topic `seqNo` is 0, and `recovered` is false where a `since` was sent.
-    """
-
-    topic: str
-    seq_no: int
-    epoch: str
-    recovered: bool
-
-
-class Unsubscribed(GatewayFrame, frozen=True, tag="unsubscribed"):
-    """Left."""
-
-    topic: str
-    reason: str
-
-
-class PublishAck(GatewayFrame, frozen=True, tag="ack"):
-    """Stored (or, on an ephemeral topic, handed to NATS: then without `seqNo`)."""
-
-    message_id: str
-    status: str
-    seq_no: int | UnsetType = UNSET
-
-
-class Recovery(Struct, frozen=True, rename={"first": "from", "last": "to"}):
-    """What `resumed` says of one topic: sequences after `first` up to `last` follow."""
-
-    recovered: bool
-    first: int
-    last: int
-
-
-class Resumed(GatewayFrame, frozen=True, tag="resumed"):
-    """The topics that were joined again; their missed events follow."""
-
-    session_id: str
-    topics: dict[str, Recovery]
-
-
-class Gap(GatewayFrame, frozen=True, tag="gap"):
-    """Sequences that can no longer be had."""
-
-    topic: str
-    from_seq: int
-    to_seq: int
-
-
-class Reset(GatewayFrame, frozen=True, tag="reset"):
-    """The stream was recreated; sequences start anew."""
-
-    topic: str
-    epoch: str
-
-
-class Reply(GatewayFrame, frozen=True, tag="reply"):
-    """The answer to `request`, `history` or `presence`."""
-
-    data: Any
-
-
-class Present(Struct, frozen=True, rename="camel"):
-    """A user who came, and what the backend wants shown."""
-
-    user_id: str
-    info: dict[str, Any] | None
-
-
-class PresenceChange(GatewayFrame, frozen=True, tag="presence"):
-    """Users came to a topic, or left it (by their ids)."""
-
-    topic: str
-    joined: list[Present]
-    left: list[str]
-
-
-class Expiring(GatewayFrame, frozen=True, tag="expiring"):
-    """The session ends soon: send `refresh`."""
-
-    expires_at: float
-
-
-class Reconnect(GatewayFrame, frozen=True, tag="reconnect"):
-    """Close and come back after `afterMs` milliseconds."""
-
-    after_ms: int
-    reason: str
-
-
-class Error(GatewayFrame, frozen=True, tag="error"):
-    """Something was refused or failed; the socket stays unless a close follows."""
-
-    code: ErrorCode
-    message: str
-    topic: str | None = None
-    message_id: str | None = None
-
-
-class Pong(GatewayFrame, frozen=True, tag="pong"):
-    """The answer to `ping`."""
-
-
-def encode_frame(frame: GatewayFrame) -> bytes:
-    """Return the JSON text of a gateway frame."""
-    return _encode(frame)
-
-
-def whole(number: float) -> float:
-    """Return a number that has no fraction as an integer: `25.0` does not fit elsewhere's `int`."""
-    return int(number) if float(number).is_integer() and abs(number) <= 2**53 else number
-
-
-def error_for(exc: GatewayError, frame_id: str | int | None) -> Error:
-    """Return the `error` frame of an exception, answering the frame with that id."""
-    return Error(
-        id=frame_id,
-        code=exc.code,
-        message=exc.message,
-        topic=exc.topic,
-        message_id=exc.message_id,
     )
