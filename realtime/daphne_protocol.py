@@ -27,6 +27,8 @@ class GatewayProtocol(Handshake):
     control_frames = 0
     address: str | None = None
     message_data: Any
+    writer: Any = None
+    application_queue: Any
 
     def dataReceived(self, data: bytes) -> None:
         """Take what came; Autobahn would prepare a debug line about it each time."""
@@ -34,17 +36,14 @@ class GatewayProtocol(Handshake):
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Write what Autobahn frames itself, in order with what goes past the transport."""
-        writer = getattr(self, "writer", None)
-        if writer is None:
+        if self.state == self.STATE_CONNECTING or self.writer is None:
             super().sendData(data, sync, chopsize)
         else:
-            writer.enqueue(data)
+            self.writer.enqueue(data)
 
     def onMessageBegin(self, isBinary: bool) -> None:
         """Count fragments anew."""
         self.fragments = 0
-        if self._isMessageCompressed:
-            self.utf8validateIncomingCurrentMessage = False
         super().onMessageBegin(isBinary)
 
     def onMessageFrameBegin(self, length: int) -> None:
@@ -101,12 +100,15 @@ class GatewayProtocol(Handshake):
 
     def onClose(self, wasClean: bool, code: int, reason: str) -> None:
         """Stop writing, then let Daphne tell the application."""
-        writer = getattr(self, "writer", None)
-        if writer is not None:
-            writer.stop()
-        if self.server is not None:
-            self.server.disconnected(self)
-            super().onClose(wasClean, code, reason)
+        if self.writer is not None:
+            self.writer.stop()
+        if self.server is None:
+            return
+        self.server.disconnected(self)
+        super().onClose(wasClean, code, reason)
+        # Both hold this protocol: in cycles all three would wait for the garbage collector, which
+        # stops the process for long when thousands of sockets have gone.
+        self.writer = self.application_queue = None
 
     def check_timeouts(self) -> None:
         """Ping on time, and close a socket whose other side does not answer.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any, NamedTuple, Self
 
@@ -9,9 +10,9 @@ import autobahn.util
 from autobahn.wamp.types import TransportDetails
 from autobahn.websocket.protocol import TrafficStats
 from autobahn.websocket.types import ConnectionDeny
-from autobahn.websocket.utf8validator import Utf8Validator
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.tcp import Connection as TcpConnection
 from twisted.python.failure import Failure
 
 from .conf import settings
@@ -171,7 +172,6 @@ class Handshake(WebSocketProtocol):  # type: ignore[misc]
         """Begin. Autobahn would set each of RESTING here, and describe the transport for WAMP."""
         self.state = self.STATE_CONNECTING
         self.data = b""
-        self.utf8validator = Utf8Validator()  # type: ignore[no-untyped-call]
         self.transport.setTcpNoDelay(self.tcpNoDelay)
         self.factory.countConnections += 1
 
@@ -197,6 +197,22 @@ class Handshake(WebSocketProtocol):  # type: ignore[misc]
             super().processHandshake()
         elif len(self.data) > settings.MAX_FRAME_BYTES:
             self.dropConnection(abort=True)
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Write the answer to the request: at once where nothing waits.
+
+        Twisted's `write` waits for the reactor to say that the socket is writable, which costs
+        two system calls and a turn of the loop.
+        """
+        transport = self.transport
+        if isinstance(transport, TcpConnection) and not (
+            transport.TLS or transport._tempDataLen or transport.dataBuffer
+        ):
+            # Full; or broken, then the reactor meets the same error and ends the connection.
+            with contextlib.suppress(OSError):
+                data = data[transport.socket.send(data) :]
+        if data:
+            transport.write(data)
 
     def onConnect(self, request: Any) -> Any:
         """Let Daphne start the application, unless the connection is one too many."""

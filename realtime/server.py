@@ -148,6 +148,8 @@ class GatewayServer(Server):  # type: ignore[misc]
             failByDrop=False,
             closeHandshakeTimeout=CLOSE_TIMEOUT,
             tcpNoDelay=True,
+            # A message is decoded when it is whole (`InboundQueue.put_message`).
+            utf8validateIncoming=False,
             # Which origins may use a cookie is the consumer's to say; False by default here.
             allowNullOrigin=True,
         )

@@ -6,6 +6,8 @@ Twisted, Daphne and Autobahn are the real ones, on a transport in memory.
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,11 +17,16 @@ from daphne.ws_protocol import WebSocketFactory
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from realtime.conf import settings
 from realtime.daphne_protocol import GatewayProtocol
+from realtime.direct_socket import DirectSocket
 from realtime.entrance import Entrance
+from realtime.inbound import InboundQueue
+from realtime.metrics import Metrics
 from realtime.protocol.upgrade import parse_upgrade
 
 PLAIN = (
@@ -315,6 +322,28 @@ def test_open_socket_keeps_nothing_of_its_request() -> None:
     assert "sessionid" not in repr(protocol.__dict__)
     assert len(protocol.__dict__) < 25
     assert conversation.transport.producer is None
+
+
+def test_socket_that_is_gone_leaves_nothing_to_the_garbage_collector() -> None:
+    conversation = begin(entrance=True)
+    conversation.send(with_lines())
+    (protocol,) = conversation.server.asked
+    protocol.writer = DirectSocket(protocol, Metrics(), 1000)
+    protocol.application_queue = InboundQueue(protocol, 1000)
+    conversation.accept()
+    gone = weakref.ref(protocol)
+    gc.disable()
+    try:
+        protocol.connectionLost(Failure(ConnectionDone()))
+        assert conversation.server.gone == [protocol]
+        conversation.server.asked.clear()
+        conversation.server.gone.clear()
+        # As Twisted's transports do.
+        conversation.transport.unregisterProducer()
+        del conversation.transport.protocol, protocol
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_silent_connection_ends_and_a_speaking_one_does_not() -> None:
