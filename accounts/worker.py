@@ -49,7 +49,7 @@ Verify = Callable[[Sequence[AuthRequest]], list[AuthReply]]
 _MAX_BATCH = 64
 """Requests that one look-up answers, at most."""
 
-_GATHER = 0.005
+_GATHER = 0.002
 """Seconds after a look-up in which requests gather for the next one. A query costs ten times what
 one more row of it does, so a storm is answered with fewer, larger look-ups; who comes alone does
 not wait, and 64 who wait already do not either."""
