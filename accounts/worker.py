@@ -187,7 +187,8 @@ class AuthWorker:
     def _reinforce(self) -> None:
         self._reinforcing = None
         if self._waiting and len(self._tasks) < self._threads:
-            if self._clock() - self._waiting[0].received >= _PATIENCE:
+            # A task that has just ended may still be counted when a request comes.
+            if not self._tasks or self._clock() - self._waiting[0].received >= _PATIENCE:
                 self._start_work()
             self._reinforce_soon()
 

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any
+from weakref import proxy
 
 from msgspec import Struct
 
@@ -34,6 +35,7 @@ from .reauthorization import Reauthorization
 from .services import Services
 from .subscriptions import Subscriptions
 from .upstream import Upstream
+from .weak import weakly
 
 logger = logging.getLogger(__name__)
 
@@ -84,10 +86,12 @@ class Connection:
         self.peer = peer
         self._loop = asyncio.get_running_loop()
         self.session = Session(self._options.limits, now=self._loop.time())
-        self._subscriptions = Subscriptions(services, self.session, socket, self._send)
-        self._upstream = Upstream(services, self.session, self._send, self._spawn)
+        send, spawn = weakly(self._send), weakly(self._spawn)
+        self._subscriptions = Subscriptions(services, self.session, socket, send)
+        self._upstream = Upstream(services, self.session, send, spawn)
         self._token: str | None = None
-        self._reauthorization = Reauthorization(self, self._spawn)
+        # A task that it spawns holds this connection.
+        self._reauthorization = Reauthorization(proxy(self), spawn)
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self.id = uuid.uuid4().hex[:12]
         self.began = self._loop.time()
