@@ -49,8 +49,13 @@ Verify = Callable[[Sequence[AuthRequest]], list[AuthReply]]
 _MAX_BATCH = 64
 """Requests that one look-up answers, at most."""
 
-_PATIENCE = 0.01
-"""Seconds that requests wait for the look-ups under way before one more thread is used."""
+_GATHER = 0.002
+"""Seconds after a look-up in which requests gather for the next one. A query costs ten times what
+one more row of it does, so a storm is answered with fewer, larger look-ups; who comes alone does
+not wait, and 64 who wait already do not either."""
+
+_PATIENCE = 0.02
+"""Seconds that a request waits for the look-ups under way before one more thread is used."""
 
 
 class Waiting(NamedTuple):
@@ -182,7 +187,9 @@ class AuthWorker:
     def _reinforce(self) -> None:
         self._reinforcing = None
         if self._waiting and len(self._tasks) < self._threads:
-            self._start_work()
+            # A task that has just ended may still be counted when a request comes.
+            if not self._tasks or self._clock() - self._waiting[0].received >= _PATIENCE:
+                self._start_work()
             self._reinforce_soon()
 
     async def _work(self) -> None:
@@ -192,6 +199,8 @@ class AuthWorker:
                 await self._answer(batch)
             finally:
                 self._unanswered -= len(batch)
+            if len(self._waiting) < _MAX_BATCH:
+                await asyncio.sleep(_GATHER)
 
     def _next_batch(self) -> list[Waiting]:
         size = min(len(self._waiting), _MAX_BATCH)

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
+from weakref import proxy
 
 from . import lifecycle
 from .delivery import Socket
@@ -47,6 +48,9 @@ class Client(Protocol):
     session: Session
     closed: asyncio.Future[None]
 
+    def enter(self) -> None:
+        """Count among the connections of its user."""
+
     def refuse(self, code: str, reason: str, user_id: str | None = None) -> None:
         """Log that the connection may not be."""
 
@@ -55,11 +59,13 @@ class Authorization:
     """What the backend said of one connection's client, and whether it still holds.
 
     Args:
+        client: not kept alive by this.
         send: writes a frame to the client.
         spawn: runs a coroutine as a task.
     """
 
     __slots__ = (
+        "__weakref__",
         "_client",
         "_reauthorization",
         "_send",
@@ -88,7 +94,7 @@ class Authorization:
         self._socket = socket
         self._send = send
         self._token: str | None = None
-        self._reauthorization = Reauthorization(self, spawn)
+        self._reauthorization = Reauthorization(proxy(self), spawn)
         self._timer = Timer()
         self._timer.after(services.options.auth_deadline, self._too_late)
 
@@ -96,12 +102,6 @@ class Authorization:
         """Let go of everything: the socket is gone."""
         self._timer.cancel()
         self._reauthorization.close()
-        if self._session.authenticated:
-            user_id = self._session.identity.user_id
-            mine = self._services.connections.get(user_id, set())
-            mine.discard(self._client)
-            if not mine:
-                self._services.connections.pop(user_id, None)
 
     def loggable(self, reason: str) -> str:
         """Return a reason, unless it repeats the credential."""
@@ -199,7 +199,7 @@ class Authorization:
         sibling = next(iter(mine), None)
         session.share_meter(sibling and sibling.session, now=asyncio.get_running_loop().time())
         session.authenticate(identity)
-        self._services.connections.setdefault(identity.user_id, set()).add(client)
+        client.enter()
         self._expire_at(identity.expires_at)
         lifecycle.authenticated(client.id, identity.user_id, client.peer.ip)
         return True

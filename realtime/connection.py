@@ -13,6 +13,7 @@ import logging
 import uuid
 from collections.abc import Coroutine
 from typing import Any
+from weakref import proxy
 
 from . import lifecycle
 from .authorization import Authorization
@@ -27,6 +28,7 @@ from .protocol.session import Session
 from .services import Services
 from .subscriptions import Subscriptions
 from .upstream import Upstream
+from .weak import weakly
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +60,16 @@ class Connection:
         self.peer = peer
         self._loop = asyncio.get_running_loop()
         self.session = Session(services.options.limits, now=self._loop.time())
-        self._subscriptions = Subscriptions(services, self.session, socket, self._send)
-        self._upstream = Upstream(services, self.session, self._send, self._spawn)
+        send, spawn = weakly(self._send), weakly(self._spawn)
+        self._subscriptions = Subscriptions(services, self.session, socket, send)
+        self._upstream = Upstream(services, self.session, send, spawn)
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self.id = uuid.uuid4().hex[:12]
         self.began = self._loop.time()
         lifecycle.opened(self.id, peer.ip, peer.transport)
+        # A task that it spawns holds this connection.
         self.authorization = Authorization(
-            self, services, self._subscriptions, socket, send=self._send, spawn=self._spawn
+            proxy(self), services, self._subscriptions, socket, send=send, spawn=spawn
         )
 
     @property
@@ -124,6 +128,11 @@ class Connection:
         # What was to be published still is: its tasks end by themselves, within a timeout.
         self._subscriptions.close()
         self.authorization.close()
+        self._leave()
+
+    def enter(self) -> None:
+        """Count among the connections of its user."""
+        self._services.connections.setdefault(self.session.identity.user_id, set()).add(self)
 
     def refuse(self, code: str, reason: str, user_id: str | None = None) -> None:
         """Log that the connection may not be; who refuses it also ends it."""
@@ -178,6 +187,14 @@ class Connection:
                 await self._upstream.presence(frame)
             case client_frames.Refresh():
                 await self.authorization.refresh(frame)
+
+    def _leave(self) -> None:
+        if self.session.authenticated:
+            user_id = self.session.identity.user_id
+            mine = self._services.connections.get(user_id, set())
+            mine.discard(self)
+            if not mine:
+                self._services.connections.pop(user_id, None)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(self._guard(work))

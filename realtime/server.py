@@ -26,8 +26,10 @@ from . import lifecycle
 from .compression import Compressor
 from .conf import settings
 from .consumers import WRITER
-from .daphne_protocol import GatewayProtocol, InboundQueue
+from .daphne_protocol import GatewayProtocol
 from .direct_socket import CompressingSocket, DirectSocket
+from .entrance import Entrance
+from .inbound import InboundQueue
 from .metrics import Metrics
 from .runtime import get_runtime
 from .sse import REQUEST
@@ -40,7 +42,7 @@ retries."""
 CLOSE_TIMEOUT = 5
 """Seconds that the other side has to answer a close frame."""
 HANDSHAKE_TIMEOUT = 10
-"""Seconds for the HTTP upgrade."""
+"""Seconds in which the application accepts."""
 REFUSALS = {
     "total": (503, "Too many connections here: try again later"),
     "address": (429, "Too many connections from this address"),
@@ -76,12 +78,14 @@ class GatewayServer(Server):  # type: ignore[misc]
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._compressor: Compressor | None = None
+        self._entrance: Entrance | None = None
         super().__init__(
             application,
             endpoints=endpoints,
             ready_callable=self._configure,
             websocket_timeout=-1,
-            websocket_handshake_timeout=HANDSHAKE_TIMEOUT,
+            # Autobahn's own timer, for a request that does not come whole: here it always does.
+            websocket_handshake_timeout=0,
             websocket_connect_timeout=HANDSHAKE_TIMEOUT,
             websocket_max_message_size=settings.MAX_FRAME_BYTES,
             websocket_max_frame_size=settings.MAX_FRAME_BYTES,
@@ -120,6 +124,12 @@ class GatewayServer(Server):  # type: ignore[misc]
             get_runtime().admission.leave(protocol.address)
             protocol.address = None
 
+    def timeout_checker(self) -> None:
+        """Look for connections whose time is over; Daphne calls this every 2 seconds."""
+        assert self._entrance is not None
+        self._entrance.end_silent()
+        super().timeout_checker()
+
     def kill_all_applications(self) -> defer.Deferred[None]:
         """Drain before Daphne's reactor stops."""
         return defer.Deferred.fromFuture(asyncio.ensure_future(self._shut_down()))
@@ -138,10 +148,14 @@ class GatewayServer(Server):  # type: ignore[misc]
             failByDrop=False,
             closeHandshakeTimeout=CLOSE_TIMEOUT,
             tcpNoDelay=True,
+            # A message is decoded when it is whole (`InboundQueue.put_message`).
+            utf8validateIncoming=False,
             # Which origins may use a cookie is the consumer's to say; False by default here.
             allowNullOrigin=True,
         )
         self.ws_factory.protocol = GatewayProtocol.with_options(self.ws_factory)
+        self._entrance = Entrance(self.http_factory, self.ws_factory)
+        self.http_factory.buildProtocol = self._entrance.enter
         reactor.callLater(0, self._started)
 
     def _started(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import cast
 
@@ -66,6 +67,31 @@ async def test_worker_answers_what_waits_with_one_look_up() -> None:
     assert await worker.stop()
     assert sizes == [64, 36]
     assert set(broker.replies) == {str(number) for number in range(100)}
+
+
+@pytest.mark.asyncio
+async def test_worker_what_comes_soon_after_a_look_up_gathers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Long enough for a slow machine; the test does not wait for it to pass.
+    monkeypatch.setattr("accounts.worker._GATHER", 0.5)
+    sizes = []
+
+    def verify(asked: Sequence[AuthRequest]) -> list[AuthReply]:
+        sizes.append(len(asked))
+        return [reply_for(one) for one in asked]
+
+    broker = FakeBroker()
+    worker = AuthWorker(cast(Broker, broker), verify)
+    await worker.start()
+    await broker.ask("alone")
+    await broker.reply_to("alone")
+    for token in ("one", "two", "three"):
+        await broker.ask(token)
+        await asyncio.sleep(0)
+    await broker.reply_to("three")
+    assert await worker.stop()
+    assert sizes == [1, 3]
 
 
 @pytest.mark.asyncio

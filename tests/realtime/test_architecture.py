@@ -56,6 +56,7 @@ FLOOR_2 = {
     "upstream",
     "watchers",
     "watch",
+    "weak",
 }
 # Children and sockets of this machine, by the standard library alone, and traces: they stand
 # beside floor 1.
