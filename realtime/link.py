@@ -40,6 +40,7 @@ class Link:
         self._loop = asyncio.new_event_loop()
         self._broker = broker
         self._connecting: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[Any]] = set()
         threading.Thread(target=self._loop.run_forever, name="realtime-link", daemon=True).start()
 
     def submit(self, work: Work[Result]) -> Future[Result]:
@@ -47,13 +48,19 @@ class Link:
         return asyncio.run_coroutine_threadsafe(self._run(work), self._loop)
 
     def close(self) -> None:
-        """Close the connection and end the thread, soon."""
+        """Close the connection and end the thread, soon; what runs is given a moment."""
 
         async def close() -> None:
+            # A loop that stops would leave them hanging in mid-air, and whoever waits for them.
+            running = set(self._running)
+            if running and self._broker is not None:
+                _, running = await asyncio.wait(running, timeout=CLOSE_SECONDS)
             if self._connecting is not None:
-                # A loop that stops would leave it hanging in mid-air.
-                self._connecting.cancel()
-                await asyncio.wait([self._connecting], timeout=1.0)
+                running.add(self._connecting)
+            for task in running:
+                task.cancel()
+            if running:
+                await asyncio.wait(running, timeout=CLOSE_SECONDS)
             if self._broker is not None:
                 await self._broker.close()
             self._loop.stop()
@@ -61,6 +68,10 @@ class Link:
         asyncio.run_coroutine_threadsafe(close(), self._loop)
 
     async def _run(self, work: Work[Result]) -> Result:
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
         if self._broker is None:
             # One attempt for all that wait: each would take the whole timeout while NATS is away.
             if self._connecting is None:
@@ -88,6 +99,8 @@ def _heard(task: asyncio.Task[None]) -> None:
 
 MAX_POSTED = 1000
 """Posts that may wait; further ones are let go."""
+CLOSE_SECONDS = 1.0
+"""How long a link that is closed waits for what runs, and then for that to end when cancelled."""
 FINISH_SECONDS = 2.0
 """How long a process that ends waits for its posts."""
 
@@ -109,7 +122,7 @@ def run(work: Work[Result], timeout: float | None = None) -> Result:
     Raises:
         Unavailable: when NATS cannot be reached; and what `work` raises.
     """
-    future = _link().submit(_flushed(work))
+    future = _submit(_flushed(work))
     try:
         return future.result(timeout)
     except FutureTimeout as exc:
@@ -123,7 +136,7 @@ async def arun(work: Work[Result]) -> Result:
     Raises:
         Unavailable: when NATS cannot be reached; and what `work` raises.
     """
-    return await asyncio.wrap_future(_link().submit(work))
+    return await asyncio.wrap_future(_submit(work))
 
 
 def post(work: Work[object], what: str) -> None:
@@ -142,7 +155,7 @@ def post(work: Work[object], what: str) -> None:
     if len(_posted) >= MAX_POSTED:
         logger.warning("%s let go: NATS does not take what waits already", what)
         return
-    future = _link().submit(_flushed(work))
+    future = _submit(_flushed(work))
     _posted.add(future)
     future.add_done_callback(done)
 
@@ -173,26 +186,32 @@ def standing_in(broker: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        _stand_in.close()
-        _stand_in = before
+        with _lock:
+            _stand_in.close()
+            _stand_in = before
 
 
 def _key() -> tuple[int, str]:
     return os.getpid(), settings.NATS_URL
 
 
+def _submit(work: Work[Result]) -> Future[Result]:
+    """Run `work` on the link of now: nobody closes it in between."""
+    with _lock:
+        return _link().submit(work)
+
+
 def _link() -> Link:
     """Return this process's link; after a fork, or with another NATS_URL, a new one."""
     global _current
-    with _lock:
-        if _stand_in is not None:
-            return _stand_in
-        if _current is None or _current.key != _key():
-            # The parent's thread did not come along in a fork: nothing is there to be closed.
-            if _current is not None and _current.key[0] == os.getpid():
-                _current.close()
-            _current = Link()
-        return _current
+    if _stand_in is not None:
+        return _stand_in
+    if _current is None or _current.key != _key():
+        # The parent's thread did not come along in a fork: nothing is there to be closed.
+        if _current is not None and _current.key[0] == os.getpid():
+            _current.close()
+        _current = Link()
+    return _current
 
 
 def _after_fork() -> None:

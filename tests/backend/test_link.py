@@ -400,6 +400,27 @@ def test_post_over_the_bound_is_let_go_and_said_so(
     assert "post-3 let go" not in caplog.text
 
 
+async def test_close_lets_what_runs_end_and_what_does_not_hear_of_it(nats: NatsServer) -> None:
+    one = link.Link()
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def endless(broker: Broker) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        await asyncio.Event().wait()
+
+    async def flushing(broker: Broker) -> str:
+        await broker.flush()
+        return "sent"
+
+    stuck, sent = one.submit(endless), one.submit(flushing)
+    await begun.wait()
+    one.close()
+    assert await asyncio.wrap_future(sent) == "sent"
+    await until(stuck.done, what="the stuck one to be cancelled")
+    assert stuck.cancelled()
+
+
 async def test_post_of_a_process_that_ends_goes_out(nats: NatsServer) -> None:
     script = "from realtime import commands; commands.rules_changed([7])"
     async with listening(nats, "gateway.control.acl") as inbox:

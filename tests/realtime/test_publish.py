@@ -155,7 +155,8 @@ def test_publish_fork_while_another_thread_publishes_does_not_hang(nats: NatsSer
 
     def work() -> None:
         while not stop.is_set():
-            link._link()
+            with link._lock:
+                link._link()
 
     thread = threading.Thread(target=work)
     publish(TOPIC, "parent")
