@@ -26,6 +26,12 @@ Sockets = list[set[str]]
 """The topics of each socket."""
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait longer for answers: on a busy machine they may take longer than users would wait."""
+    monkeypatch.setattr("realtime.control.PRESENCE_WAIT", 1.0)
+
+
 def control(broker: Broker, **users: Sockets) -> Control:
     """Return the control of a process with these users' sockets."""
     connections = {
