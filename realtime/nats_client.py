@@ -11,6 +11,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from nats import errors
 from nats.aio.client import Client, _validate_subject
@@ -139,6 +140,15 @@ class DirectParser(Parser):  # type: ignore[misc]
             await super().parse(rest)
 
 
+class NoTls(errors.Error):  # type: ignore[misc]
+    """A server whose address is `tls://` does not ask for encryption."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.args[0]} does not ask for TLS: give it a `tls` block, or write nats:// instead"
+        )
+
+
 class DirectClient(Client):  # type: ignore[misc]
     """nats-py's client, handing messages of direct subscriptions to their handler at once."""
 
@@ -167,6 +177,14 @@ class DirectClient(Client):  # type: ignore[misc]
         if writer is not None:
             writer.transport.abort()
         await super()._attempt_reconnect()
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        # nats-py encrypts where the server asks for it, whatever the address says; what follows
+        # are the credentials.
+        server = self._current_server
+        if initial_connection and server.uri.scheme == "tls" and not info.get("tls_required"):
+            raise NoTls(server.uri.hostname)
+        await super()._process_info(info, initial_connection)
 
     async def _process_pong(self) -> None:
         # A flush that was given up leaves its future behind; to set that would raise, and end

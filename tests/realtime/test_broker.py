@@ -109,6 +109,15 @@ async def test_connect_nobody_there_does_not_tell_the_password() -> None:
     await broker.close()
 
 
+async def test_connect_tls_to_a_server_without_it_is_refused(nats_server: NatsServer) -> None:
+    """Or the credentials would go out in plain."""
+    url = nats_server.url.replace("nats://", "tls://user:secret@")
+    broker = Broker(url, name="test", connect_timeout=0.5)
+    with pytest.raises(Unavailable, match="does not ask for TLS"):
+        await broker.connect()
+    await broker.close()
+
+
 async def test_connect_forever_server_comes_later_connects(nats_server: NatsServer) -> None:
     nats_server.kill()
     broker = Broker(nats_server.url, name="test", connect_timeout=0.3)
