@@ -15,8 +15,20 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 
 from .protocol.upgrade import parse_upgrade
+
+
+class RequestChannel(HTTPChannel):  # type: ignore[misc]
+    """Twisted's HTTP, where a request has to come whole within a time.
+
+    Twisted begins to count anew with every byte, so one that drips would hold its connection
+    for ever.
+    """
+
+    def resetTimeout(self) -> None:
+        """Do nothing: the time runs from the end of what was answered before."""
 
 
 class Entrance:
@@ -28,6 +40,7 @@ class Entrance:
     """
 
     def __init__(self, http: Any, websocket: Any) -> None:
+        http.protocol = RequestChannel
         # Its class's, for the server puts `enter` in its place.
         self._http = http.buildProtocol
         self._websocket = websocket.buildProtocol

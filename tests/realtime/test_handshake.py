@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
@@ -253,6 +254,27 @@ def test_request_that_is_no_upgrade_comes_to_http() -> None:
     conversation.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
     (scope,) = conversation.server.scopes
     assert (scope["type"], scope["path"]) == ("http", "/healthz")
+
+
+@pytest.mark.parametrize(
+    "request_of_many",
+    [
+        b"GET / HTTP/1.1\r\nHost: " + b"a" * 200,
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n\r\n" + b"a" * 100,
+    ],
+    ids=["headers", "body"],
+)
+def test_request_that_drips_is_ended_however_often_it_drips(request_of_many: bytes) -> None:
+    conversation, clock = begin(entrance=True), Clock()
+    http = conversation.server.http_factory
+    http.reactor = clock
+    conversation.send(request_of_many[:1])
+    dripped = 1
+    while not conversation.transport.disconnecting and clock.seconds() < 2 * http.timeOut:
+        conversation.send(request_of_many[dripped : dripped + 1])
+        dripped += 1
+        clock.advance(1)
+    assert clock.seconds() == http.timeOut
 
 
 def test_bytes_behind_the_request_wait_until_it_is_answered() -> None:
