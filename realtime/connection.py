@@ -62,7 +62,7 @@ class Connection:
         self.session = Session(services.options.limits, now=self._loop.time())
         send, spawn = weakly(self._send), weakly(self._spawn)
         self._subscriptions = Subscriptions(services, self.session, socket, send)
-        self._upstream = Upstream(services, self.session, send, spawn)
+        self._upstream = Upstream(services, self.session, socket, send=send, spawn=spawn)
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self.id = uuid.uuid4().hex[:12]
         self.began = self._loop.time()

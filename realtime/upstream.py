@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from . import tracing
+from .delivery import Socket
 from .history import HISTORY_BYTES, newest
 from .protocol.client_frames import History, Presence, Publish, Request
 from .protocol.exceptions import GatewayError
@@ -35,9 +36,12 @@ class Upstream:
         spawn: runs work beside the connection, for as long as it lives.
     """
 
-    def __init__(self, services: Services, session: Session, send: Send, spawn: Spawn) -> None:
+    def __init__(
+        self, services: Services, session: Session, socket: Socket, *, send: Send, spawn: Spawn
+    ) -> None:
         self._services = services
         self._session = session
+        self._socket = socket
         self._send = send
         self._spawn = spawn
         self._in_flight = asyncio.Semaphore(services.options.publishes_in_flight)
@@ -56,7 +60,9 @@ class Upstream:
         self._spawn(self._ask(frame))
 
     async def history(self, frame: History) -> None:
-        """Answer with a page of stored events, newest last."""
+        """Answer with a page of stored events, newest last, when what was asked before is read."""
+        # Until then this client's frames wait too: many pages in one piece would close it.
+        await self._socket.drained()
         self._session.check_subscription(frame.topic)
         events: Sequence[Event] = ()
         if self._services.fanout.durable(frame.topic):

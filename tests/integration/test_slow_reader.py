@@ -98,3 +98,17 @@ async def test_event_larger_than_what_may_wait_comes(
     for _ in range(LARGE):
         message = await slow.until("message", 30)
         assert len(message["data"]) > 10 * MAX_BUFFER
+
+
+async def test_pages_of_history_asked_for_in_one_piece_come(
+    site: Gateway, backend: Broker, slow: RawSocket
+) -> None:
+    topic = new_topic()
+    wanted = [await store(backend, topic) for _ in range(EVENTS)]
+    # Together more than the kernel takes, and answered before a byte is read.
+    pages = 60
+    ask = text(type="history", topic=topic, id="page")
+    await slow.send(ask * pages)
+    for _ in range(pages):
+        reply = await slow.until("reply", 30)
+        assert [event["seqNo"] for event in reply["data"]] == wanted
