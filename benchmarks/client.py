@@ -13,8 +13,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-MARKER = b'"at":'
-"""In every event exactly once: when it was published, Unix seconds."""
+import numpy
+
+MARKER = b'@",'
+"""In every event exactly once, and in nothing that a peer wraps round it. Shorter, it could be in
+the length of a frame."""
+PUBLISHED = b'"at":'
+"""Before the time at which it was published, in Unix seconds."""
+LARGE = 4096
+"""Bytes from which on counting them as numbers is faster."""
 SAMPLE = 16
 _ENDS = b"}\n]"
 _PING, _PONG = 0x89, 0x8A
@@ -90,7 +97,7 @@ class Client:
 
     def count(self, buffer: bytearray, size: int) -> int:
         """Count the events in what was read, and keep what may be the beginning of one."""
-        count = buffer.count(self.marker, 0, size)
+        count = count_in(buffer, self.marker, size)
         self.events += count
         begins = not self.tail
         rest = max(size - len(self.marker) + 1, 0)
@@ -120,12 +127,25 @@ class Client:
             self.sock.send(mask(ping[2:end], _PONG))
 
 
+def count_in(buffer: bytearray, marker: bytes, size: int) -> int:
+    """Return how often a marker is in the first `size` bytes."""
+    if len(marker) > len(MARKER) or size < LARGE:
+        return buffer.count(marker, 0, size)
+    # `bytearray.count` looks at one byte after the other.
+    bytes_read = numpy.frombuffer(buffer, numpy.uint8, size)
+    last = size - len(marker) + 1
+    found = bytes_read[:last] == marker[0]
+    for at in range(1, len(marker)):
+        found &= bytes_read[at : last + at] == marker[at]
+    return int(numpy.count_nonzero(found))
+
+
 def latency_of(buffer: bytearray, size: int) -> float | None:
     """Return how old the last event in the first `size` bytes is, in seconds."""
-    at = buffer.rfind(MARKER, 0, size)
+    at = buffer.rfind(PUBLISHED, 0, size)
     if at < 0 or (end := buffer.find(b"}", at, size)) < 0:
         return None
     try:
-        return time.time() - float(buffer[at + len(MARKER) : end])
+        return time.time() - float(buffer[at + len(PUBLISHED) : end])
     except ValueError:
         return None

@@ -20,8 +20,8 @@ HTTP_ANSWER = b"HTTP/1.1 "
 
 
 def payload_of(number: int, padding: int = 60) -> bytes:
-    """Return an event of about 110 bytes; its stamp is the last field (see client.MARKER)."""
-    return b'{"n":%d,"pad":"%b","at":%.6f}' % (number, b"x" * padding, time.time())
+    """Return an event of about 110 bytes, with client.MARKER in it; its stamp is the last field."""
+    return b'{"n":%d,"pad":"%b@","at":%.6f}' % (number, b"x" * padding, time.time())
 
 
 def nats_encode(topic: str, payload: bytes) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import path
-from benchmarks.client import MARKER, Client, mask
+from benchmarks.client import LARGE, MARKER, Client, count_in, mask
 from benchmarks.contest import Bench, Contestant, Scale, Turn
 from benchmarks.figures import Figure
 from benchmarks.load import Load
@@ -68,7 +68,7 @@ def test_load_notices_that_a_peer_closed(sender: Sender) -> None:
     load.close()
 
 
-@pytest.mark.parametrize("before", [b"", b'\x81\x0a{"at":1.0}'])
+@pytest.mark.parametrize("before", [b"", b'\x81\x0d{"a":"@","b":1}'])
 def test_client_answers_each_ping_with_its_payload(before: bytes) -> None:
     near, far = socket.socketpair()
     client = Client(0, deque(), MARKER)
@@ -88,7 +88,7 @@ def test_client_answers_each_ping_with_its_payload(before: bytes) -> None:
 
 @pytest.mark.parametrize("room", range(8, 70))
 def test_client_counts_each_event_once_wherever_a_read_ends(room: int) -> None:
-    event = b'{"n":1,"pad":"x","at":1763750000.5}'
+    event = b'{"n":1,"pad":"@","at":1763750000.5}'
     # The length of the last kind is the opcode of a ping.
     frames = [b"\x81" + bytes([len(event)]) + event, b"\x81\x89" + event, event + b"\n"]
     near, far = socket.socketpair()
@@ -103,6 +103,13 @@ def test_client_counts_each_event_once_wherever_a_read_ends(room: int) -> None:
     assert client.events == 21
     near.close()
     far.close()
+
+
+@pytest.mark.parametrize("events", [1, LARGE // 10, LARGE])
+def test_count_in_buffer_leaves_out_what_is_behind_the_read(events: int) -> None:
+    read = b'{"@","x"}@"' * events
+    buffer = bytearray(read + MARKER * 1000)
+    assert count_in(buffer, MARKER, len(read)) == events
 
 
 def test_load_says_so_when_nothing_listens() -> None:
