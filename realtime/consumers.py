@@ -106,14 +106,9 @@ def peer_of(
     origins = headers.get(b"origin", [])
     origin = ",".join(origins) if origins else None
     session_key = _session_key("; ".join(headers.get(b"cookie", [])))
-    allowed = proven or origin_allowed(
-        origin,
-        host=_own_host(headers),
-        secure=_is_secure(scope, headers),
-        allowed=settings.ALLOWED_ORIGINS,
-    )
     client = scope.get("client") or ("", 0)
-    if session_key is not None and not allowed:
+    # Only a cookie comes by itself, so only then does it matter which page asked.
+    if session_key is not None and not (proven or _is_own_page(scope, headers, origin)):
         lifecycle.refused(client[0], "ORIGIN", f"a cookie from a page of {origin!r}")
         return None
     agents = headers.get(b"user-agent", [])
@@ -123,6 +118,17 @@ def peer_of(
         origin=origin,
         session_key=session_key,
         transport=transport,
+    )
+
+
+def _is_own_page(
+    scope: Mapping[str, Any], headers: Mapping[bytes, list[str]], origin: str | None
+) -> bool:
+    return origin_allowed(
+        origin,
+        host=_own_host(headers),
+        secure=_is_secure(scope, headers),
+        allowed=settings.ALLOWED_ORIGINS,
     )
 
 

@@ -51,9 +51,8 @@ def test_authenticate_all_takes_other_credentials_too() -> None:
     assert [reply.user_id for reply in replies] == [str(ann.pk)] * 2
 
 
-@pytest.mark.asyncio
-async def test_worker_answers_what_waits_with_one_look_up() -> None:
-    sizes = []
+async def started(sizes: list[int]) -> tuple[FakeBroker, AuthWorker]:
+    """Return a worker that notes how many requests each of its look-ups answers."""
 
     def verify(asked: Sequence[AuthRequest]) -> list[AuthReply]:
         sizes.append(len(asked))
@@ -62,6 +61,13 @@ async def test_worker_answers_what_waits_with_one_look_up() -> None:
     broker = FakeBroker()
     worker = AuthWorker(cast(Broker, broker), verify)
     await worker.start()
+    return broker, worker
+
+
+@pytest.mark.asyncio
+async def test_worker_answers_what_waits_with_one_look_up() -> None:
+    sizes: list[int] = []
+    broker, worker = await started(sizes)
     for number in range(100):
         await broker.ask(str(number))
     assert await worker.stop()
@@ -75,15 +81,8 @@ async def test_worker_what_comes_soon_after_a_look_up_gathers(
 ) -> None:
     # Long enough for a slow machine; the test does not wait for it to pass.
     monkeypatch.setattr("accounts.worker._GATHER", 0.5)
-    sizes = []
-
-    def verify(asked: Sequence[AuthRequest]) -> list[AuthReply]:
-        sizes.append(len(asked))
-        return [reply_for(one) for one in asked]
-
-    broker = FakeBroker()
-    worker = AuthWorker(cast(Broker, broker), verify)
-    await worker.start()
+    sizes: list[int] = []
+    broker, worker = await started(sizes)
     await broker.ask("alone")
     await broker.reply_to("alone")
     for token in ("one", "two", "three"):
