@@ -382,14 +382,25 @@ async def test_change_rolled_back_asks_nobody(
             person.deny(room)
             raise LookupError
 
-    async with site.client(person.token) as client, questions(site.nats_url) as asked:
+    told: list[str] = []
+
+    async def hear(message: Message) -> None:
+        told.append(message.subject)
+
+    async with site.client(person.token) as client, connected(site.nats_url, name="spy") as spy:
         await client.subscribe(room)
-        await in_thread(rolled_back)
-        # What is told after it has been asked about: what was told before it would have been.
+        await spy.subscribe("gateway.control.acl", hear)
+        await spy.subscribe("gateway.control.user.>", hear)
+        await spy.flush()
+        # All goes out in this order: a first word, so that what `allow` told is behind it.
         await in_thread(commands.reauthorize, person.id)
-        await until(lambda: asked.answered, what="the one question")
+        await until(lambda: any(person.id in subject for subject in told), what="the first word")
+        told.clear()
+        await in_thread(rolled_back)
+        await in_thread(commands.reauthorize, person.id)
+        await until(lambda: told, what="the second word")
+        assert told == [f"gateway.control.user.{person.id}"]
         await stays_open(client, room)
-    assert asked.asked == 1
 
 
 async def test_topic_newly_granted_is_joined_unasked(site: Gateway, person: Person) -> None:
