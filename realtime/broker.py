@@ -89,10 +89,12 @@ class Broker(RequestReply):
                 ),
                 self._connect_timeout,
             )
-        except (TimeoutError, OSError, errors.Error) as exc:
-            client._closed_cb = None
+        except (TimeoutError, OSError, errors.Error, asyncio.CancelledError) as exc:
+            client._closed_cb = client._disconnected_cb = None
             with contextlib.suppress(Exception):
                 await client.close()
+            if isinstance(exc, asyncio.CancelledError):
+                raise
             raise Unavailable(
                 f"NATS is not reachable at {self._addresses()}: {client.last_error or 'no answer'}."
             ) from exc
@@ -246,18 +248,26 @@ async def _in_time(work: Coroutine[Any, Any, None], timeout: float) -> None:
 
     nats-py connects by `wait_for`, which on Python 3.11 lets a cancellation go that comes
     with the end of what it waits for; with `asyncio.timeout` alone it would then try for ever
-    (https://bugs.python.org/issue37658).
+    (https://bugs.python.org/issue37658). So this returns only when the work has ended, also
+    when it is cancelled itself, and again while it waits: as `asyncio.run` does at the end.
 
     Raises:
         TimeoutError: when it was not done in time; and what it raises.
     """
     task = asyncio.ensure_future(work)
+    cancelled = False
     try:
         await asyncio.wait([task], timeout=timeout)
-    finally:
-        while not task.done():
-            task.cancel()
+    except asyncio.CancelledError:
+        cancelled = True
+    while not task.done():
+        task.cancel()
+        try:
             await asyncio.wait([task], timeout=0.1)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
     if task.cancelled():
         raise TimeoutError
     task.result()

@@ -155,6 +155,12 @@ class DirectClient(Client):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._ps = DirectParser(self)
+        self._ended = False
+
+    async def close(self) -> None:
+        """Close for good, whatever is under way."""
+        self._ended = True
+        await super().close()
 
     async def subscribe_direct(self, subscription: Subscription) -> None:
         """Subscribe, with the handler in place before the first message can arrive."""
@@ -170,6 +176,13 @@ class DirectClient(Client):  # type: ignore[misc]
         """Stop a direct subscription."""
         if self._subs.pop(sid, None) is not None and not self.is_reconnecting:
             await self._send_unsubscribe(sid)
+
+    async def _connect_to_server(self, server: Any) -> None:
+        # A reconnect can lose the cancellation by which `close` ends it (see broker._in_time),
+        # and would go on for ever.
+        if self._ended:
+            raise asyncio.CancelledError
+        await super()._connect_to_server(server)
 
     async def _attempt_reconnect(self) -> None:
         # A close would wait for its buffer to drain, which a black hole never lets happen.

@@ -139,3 +139,4 @@ async def _either(work: object, stopping: asyncio.Event) -> None:
     stop.cancel()
     if not task.done():
         task.cancel()
+        await asyncio.wait({task})

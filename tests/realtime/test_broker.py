@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 
+from realtime import broker as broker_module
 from realtime.broker import Broker, connected
 from realtime.embedded import NatsServer, find_binary, free_port
 from realtime.nats_client import Message, parse_headers
@@ -158,6 +160,57 @@ async def test_close_server_gone_returns_in_time(nats_server: NatsServer) -> Non
     await until(lambda: not broker.connected)
     async with asyncio.timeout(5):
         await broker.close()
+
+
+class LosesCancellations:
+    """Connects for ever, and like `wait_for` lets cancellations go that come with a refusal."""
+
+    def __init__(self, lost: int) -> None:
+        self.left = lost
+        self.attempts = 0
+
+    async def __call__(self, client: Client, server: object) -> None:
+        self.attempts += 1
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.left -= 1
+            if self.left < 0:
+                raise
+            raise ConnectionRefusedError from None
+
+
+async def test_connect_forever_cancelled_twice_and_lost_ends_what_it_began(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`asyncio.run` cancels what is being cancelled, and waits for all that is left."""
+    attempts = LosesCancellations(3)
+    monkeypatch.setattr(Client, "_connect_to_server", lambda *args: attempts(*args))
+    broker = Broker("nats://127.0.0.1:1", name="test")
+    connecting = asyncio.create_task(broker.connect_forever())
+    await until(lambda: attempts.attempts == 1)
+    connecting.cancel()
+    await asyncio.sleep(0)
+    connecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(DEADLINE):
+            await connecting
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_close_while_a_reconnect_loses_its_cancellation_ends_it(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_module, "RECONNECT_WAIT", 0.01)
+    broker = Broker(nats_server.url, name="test")
+    await broker.connect()
+    attempts = LosesCancellations(1)
+    monkeypatch.setattr(Client, "_connect_to_server", lambda *args: attempts(*args))
+    nats_server.kill()
+    await until(lambda: attempts.attempts == 1)
+    await broker.close()
+    await until(lambda: len(asyncio.all_tasks()) == 1)
+    assert attempts.attempts == 1
 
 
 # Publish and subscribe.
