@@ -20,6 +20,7 @@ from . import machine, path
 from .contest import SPARE_FILES, Bench, Scale
 from .figures import Figure
 from .peers.base import Missing, allow_many_files
+from .reader import compiled
 from .results import Results, as_text, rewrite
 from .workloads import fanout, growth, sockets, unicast, upstream
 
@@ -83,7 +84,12 @@ def scale_of(options: argparse.Namespace, files: int) -> Scale:
 
 
 def measure(options: argparse.Namespace, command: str) -> Results:
-    """Run the workloads."""
+    """Run the workloads.
+
+    Raises:
+        Missing: without what the load generator is compiled with.
+    """
+    compiled()
     scale = scale_of(options, allow_many_files())
     begun = time.monotonic()
     figures: list[Figure] = []

@@ -1,7 +1,8 @@
 """A load generator for WebSockets, light enough not to be what is measured.
 
-Raw sockets on epoll, no frame objects (client.py); one socket in 16 is sampled for latency. How
-busy it was is noted beside each figure, and senders in C (peers/sender.c) show what it takes.
+Raw sockets on epoll, opened by Python (client.py) and read by C (reader.py), without frame objects;
+one socket in 16 is sampled for latency. How busy it was is noted beside each figure, and senders in
+C (peers/sender.c) show what it takes.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from .client import Client, Dialect, Step, latency_of
+from .client import Client, Dialect, Step
+from .reader import Found, Reader
 
-_READ = 1 << 18
+SAMPLE = 16
 _KEY = base64.b64encode(b"benchmark client").decode()
 
 
@@ -34,13 +36,12 @@ class Load:
     def __init__(self, port: int, dialect: Dialect, host: str = "127.0.0.1") -> None:
         self._address = (host, port)
         self._dialect = dialect
-        self._epoll = select.epoll()
         self._clients: dict[int, Client] = {}
         self.clients: list[Client] = []
         self.events = 0
         self.closed = 0
         self.latencies: list[float] = []
-        self._buffer = bytearray(_READ)
+        self._begin_anew()
 
     def open(self, numbers: Sequence[int], *, at_once: int = 64, timeout: float = 60.0) -> float:
         """Open clients, `at_once` under way at a time; return the seconds it took.
@@ -66,8 +67,9 @@ class Load:
             client.sock.close()
         self.clients.clear()
         self._clients.clear()
+        self._reader.close()
         self._epoll.close()
-        self._epoll = select.epoll()
+        self._begin_anew()
 
     def run(
         self,
@@ -85,28 +87,17 @@ class Load:
         Returns:
             When the last event came, in monotonic seconds.
         """
-        clients, poll, latencies = self._clients, self._epoll.poll, self.latencies
-        buffer = self._buffer
+        clients = self._clients
         last = time.monotonic()
         until = last + timeout
         turn()
         while self.events < expected:
-            ready = poll(0.1)
-            for descriptor, _ in ready:
-                client = clients[descriptor]
-                size = client.read(buffer)
-                if size is None:
-                    self._lost(descriptor)
-                elif size:
-                    count = client.count(buffer, size)
-                    self.events += count
-                    if answer is not None:
-                        if count:
-                            answer(client)
-                    elif client.sampled and (latency := latency_of(buffer, size)) is not None:
-                        latencies.append(latency)
+            found = self._read(0.1)
+            if answer is not None and found is not None:
+                for descriptor in found.came_to:
+                    answer(clients[descriptor])
             now = time.monotonic()
-            if ready:
+            if found is not None:
                 last = now
             if now > until:
                 break
@@ -115,15 +106,34 @@ class Load:
 
     def tend(self) -> None:
         """Answer pings, without waiting for any: who does not answer for long is closed."""
-        for descriptor, _ in self._epoll.poll(0):
-            self._proceed(self._clients[descriptor])
+        self._read(0)
 
     def forget(self) -> None:
         """Count anew."""
         self.events = 0
         self.latencies.clear()
-        for client in self.clients:
-            client.events = 0
+        for descriptor in self._clients:
+            self._reader.forget(descriptor)
+
+    def counts(self) -> list[int]:
+        """Return how many events came to each client that is open, in the order of opening."""
+        return [self._reader.events(descriptor) for descriptor in self._clients]
+
+    def _begin_anew(self) -> None:
+        self._epoll = select.epoll()
+        self._reader = Reader(self._epoll.fileno(), self._dialect.marker)
+
+    def _read(self, timeout: float) -> Found | None:
+        found = self._reader.read(timeout)
+        if found is not None:
+            self._take(found)
+        return found
+
+    def _take(self, found: Found) -> None:
+        self.events += found.events
+        self.latencies += found.ages
+        for descriptor in found.closed_by:
+            self._lost(descriptor)
 
     def _begin(self, number: int) -> None:
         host, port = self._address
@@ -133,23 +143,21 @@ class Load:
             "Sec-WebSocket-Version: 13\r\n\r\n"
         )
         steps = deque([Step(upgrade.encode(), b"\r\n\r\n"), *self._dialect.steps(number)])
-        client = Client(number, steps, self._dialect.marker)
+        client = Client(number, steps)
         failure = client.sock.connect_ex(self._address)
         if failure not in (0, errno.EINPROGRESS):
             raise ConnectionError(os.strerror(failure))
         descriptor = client.sock.fileno()
         self._clients[descriptor] = client
         self.clients.append(client)
+        self._reader.add(descriptor, sampled=number % SAMPLE == 0)
         self._epoll.register(descriptor, select.EPOLLOUT)
 
     def _proceed(self, client: Client) -> bool:
         """Take one opening a step further; say whether it is open now."""
+        descriptor = client.sock.fileno()
         if not client.steps:
-            size = client.read(self._buffer)
-            if size is None:
-                self._lost(client.sock.fileno())
-            elif size:
-                self.events += client.count(self._buffer, size)
+            self._take(self._reader.read_one(descriptor))
             return False
         step = client.steps[0]
         if step.frame and not client.heard:
@@ -158,32 +166,12 @@ class Load:
                 raise ConnectionError(os.strerror(error))
             client.sock.send(step.frame)
             client.steps[0] = Step(b"", step.answer)
-            self._epoll.modify(client.sock.fileno(), select.EPOLLIN)
+            self._epoll.modify(descriptor, select.EPOLLIN)
             return False
-        return self._hear(client)
-
-    def _hear(self, client: Client) -> bool:
-        size = client.read(self._buffer)
-        answer = client.steps[0].answer
-        if size is None:
-            raise ConnectionError(f"closed while waiting for {answer!r}: {client.heard[-300:]!r}")
-        if not size:
-            return False
-        data = bytes(self._buffer[:size])
-        client.heard += data[len(client.tail) :]
-        client.tail = data
-        while client.steps and client.steps[0].answer in client.tail:
-            answer = client.steps.popleft().answer
-            # What follows the answer (a greeting, an event) belongs to the next step.
-            client.tail = client.tail[client.tail.index(answer) + len(answer) :]
-            if client.steps and client.steps[0].frame:
-                client.sock.send(client.steps[0].frame)
-        if client.steps:
-            return False
-        rest, client.tail = client.tail, b""
+        rest = client.proceed()
         if rest:
-            self.events += client.count(bytearray(rest), len(rest))
-        return True
+            self.events += self._reader.feed(descriptor, rest)
+        return rest is not None
 
     def _lost(self, descriptor: int) -> None:
         with contextlib.suppress(OSError):

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import json
+import select
 import shutil
 import socket
 import struct
-from collections import deque
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks import path
-from benchmarks.client import LARGE, MARKER, Client, count_in, mask
+from benchmarks.client import MARKER, mask
 from benchmarks.contest import Bench, Contestant, Scale, Turn
 from benchmarks.figures import Figure
 from benchmarks.load import Load
 from benchmarks.peers.base import Missing, Peer
 from benchmarks.peers.gateway import Gateway
 from benchmarks.peers.sender import JoiningSender, Sender
-from benchmarks.publisher import HTTP_ANSWER, Publisher, Way
+from benchmarks.publisher import HTTP_ANSWER, Publisher, Way, payload_of
+from benchmarks.reader import Reader
 from benchmarks.workloads.fanout import TOPIC, sustain
 from benchmarks.workloads.unicast import spread
 
+EVENT = b'\x81\x23{"n":1,"pad":"@","at":1763750000.5}'
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
 
@@ -52,7 +55,7 @@ def test_load_counts_every_event_on_every_socket(sender: Sender) -> None:
     publisher = Publisher(sender.way())
     publisher.publish_all([TOPIC] * 500)
     load.run(500 * 20, 10)
-    assert [client.events for client in load.clients] == [500] * 20
+    assert load.counts() == [500] * 20
     assert 0 < max(load.latencies) < 10
     load.close()
     publisher.close()
@@ -68,48 +71,74 @@ def test_load_notices_that_a_peer_closed(sender: Sender) -> None:
     load.close()
 
 
-@pytest.mark.parametrize("before", [b"", b'\x81\x0d{"a":"@","b":1}'])
-def test_client_answers_each_ping_with_its_payload(before: bytes) -> None:
+@pytest.fixture
+def reading() -> Iterator[tuple[Reader, socket.socket, socket.socket]]:
+    """A reader, the socket that it reads, and the peer's end of it."""
     near, far = socket.socketpair()
-    client = Client(0, deque(), MARKER)
-    client.sock.close()
-    client.sock = near
-    buffer = bytearray(100)
-    for payload in (b"1234", b"5678"):
-        far.sendall(before + b"\x89\x04" + payload)
-        size = client.read(buffer)
-        assert size
-        client.count(buffer, size)
+    with near, far, select.epoll() as epoll:
+        reader = Reader(epoll.fileno(), MARKER)
+        reader.add(near.fileno(), sampled=True)
+        epoll.register(near, select.EPOLLIN)
+        yield reader, near, far
+        reader.close()
+
+
+Reading = tuple[Reader, socket.socket, socket.socket]
+
+
+@needs_gcc
+@pytest.mark.parametrize("before", [b"", b'\x81\x0d{"a":"@","b":1}', EVENT * 3])
+def test_reader_answers_each_ping_with_its_payload(reading: Reading, before: bytes) -> None:
+    reader, near, far = reading
+    for payload in (b"1234", b"5678", b""):
+        far.sendall(before + b"\x89" + bytes([len(payload)]) + payload)
+        assert reader.read(5)
         assert far.recv(100) == mask(payload, 0x8A)
-    assert client.events == 2 * before.count(MARKER)
-    near.close()
-    far.close()
+    assert reader.events(near.fileno()) == 3 * before.count(MARKER)
 
 
-@pytest.mark.parametrize("room", range(8, 70))
-def test_client_counts_each_event_once_wherever_a_read_ends(room: int) -> None:
-    event = b'{"n":1,"pad":"@","at":1763750000.5}'
+@needs_gcc
+@pytest.mark.parametrize("room", range(1, 70))
+def test_reader_counts_each_event_once_wherever_a_read_ends(reading: Reading, room: int) -> None:
+    reader, near, far = reading
     # The length of the last kind is the opcode of a ping.
-    frames = [b"\x81" + bytes([len(event)]) + event, b"\x81\x89" + event, event + b"\n"]
-    near, far = socket.socketpair()
-    client = Client(0, deque(), MARKER)
-    client.sock.close()
-    client.sock = near
-    near.setblocking(False)
-    far.sendall(b"".join(frames) * 7)
-    buffer = bytearray(room)
-    while size := client.read(buffer):
-        client.count(buffer, size)
-    assert client.events == 21
-    near.close()
+    data = (EVENT + b"\x81\x89" + EVENT[2:] + EVENT[2:] + b"\n") * 7
+    counted = 0
+    for start in range(0, len(data), room):
+        far.sendall(data[start : start + room])
+        found = reader.read(5)
+        assert found
+        counted += found.events
+    assert counted == reader.events(near.fileno()) == 21
+    reader.forget(near.fileno())
+    assert reader.feed(near.fileno(), data) == reader.events(near.fileno()) == 21
+
+
+@needs_gcc
+def test_reader_says_how_old_the_last_event_of_a_read_is(reading: Reading) -> None:
+    reader, _, far = reading
+    for seconds in (3600, 60):
+        far.sendall(payload_of(1) + b'{"pad":"@","at":%.6f}' % (time.time() - seconds))
+        found = reader.read(5)
+        assert found
+        assert [age // 60 * 60 for age in found.ages] == [seconds]
+    far.sendall(b'{"pad":"@","at":17')
+    found = reader.read(5)
+    assert found
+    assert (found.events, found.ages) == (1, [])
+
+
+@needs_gcc
+def test_reader_tells_who_closed_and_whom_something_came_to(reading: Reading) -> None:
+    reader, near, far = reading
+    assert reader.read(0) is None
+    far.sendall(EVENT)
+    found = reader.read_one(near.fileno())
+    assert (found.came_to, found.closed_by) == ([near.fileno()], [])
     far.close()
-
-
-@pytest.mark.parametrize("events", [1, LARGE // 10, LARGE])
-def test_count_in_buffer_leaves_out_what_is_behind_the_read(events: int) -> None:
-    read = b'{"@","x"}@"' * events
-    buffer = bytearray(read + MARKER * 1000)
-    assert count_in(buffer, MARKER, len(read)) == events
+    found = reader.read(5)
+    assert found
+    assert (found.came_to, found.closed_by) == ([], [near.fileno()])
 
 
 def test_load_says_so_when_nothing_listens() -> None:
@@ -218,7 +247,7 @@ def test_gateway_is_started_and_delivers_to_each_user(bench: Bench) -> None:
         assert turn.values[0] > 0
         assert turn.lost == 0
         # Ten users take turns, so none is behind by more than the last batch.
-        events = [client.events for client in contestant.load.clients]
+        events = contestant.load.counts()
         assert max(events) - min(events) <= 1
         assert contestant.peer.memory() > 1_000_000
         # What a client heard while it opened is what it needs to come back.
