@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,8 @@ BINARY = "nats-server"
 # while the server is down none of its reconnecting clients can be given its port, nor connect
 # to itself on it (ip-sysctl, ip_local_port_range).
 _PORTS = range(20_000, 32_000)
+# Drawn by this process of late: who drew one may not listen on it yet, or not at the moment.
+_drawn: deque[int] = deque(maxlen=256)
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Looked up here: nothing may be imported between fork and exec.
@@ -59,13 +62,14 @@ def find_binary() -> str:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port on which nothing listens.
+    """Return a TCP port on which nothing listens, and which was not returned here of late.
 
     Raises:
         EmbeddedError: when none was found.
     """
     for port in random.sample(_PORTS, 100):
-        if _bind_problem(host, port) is None:
+        if port not in _drawn and _bind_problem(host, port) is None:
+            _drawn.append(port)
             return port
     raise EmbeddedError(f"No free port was found on {host}.")
 

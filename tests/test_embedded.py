@@ -192,6 +192,13 @@ def test_find_binary_beside_python_wins_over_path(
     assert find_binary() == str(tmp_path / "bin" / "nats-server")
 
 
+def test_free_port_is_never_one_that_was_just_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody may listen on that yet."""
+    monkeypatch.setattr(embedded, "_PORTS", range(31_000, 31_100))
+    drawn = [free_port() for _ in range(60)]
+    assert len(set(drawn)) == 60
+
+
 def test_free_port_lies_below_the_ephemeral_range() -> None:
     """A client that reconnects to a dead server there could be given that very port."""
     port = free_port()
