@@ -43,12 +43,12 @@ def log_in(site: Site, user: str) -> str:
     browser = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(jar)
     )
-    with browser.open(f"{site.url()}/login/", timeout=10) as page:
+    with browser.open(f"{site.url()}/login/", timeout=30) as page:
         found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.read().decode())
     assert found is not None
     form = {"username": user, "password": user, "csrfmiddlewaretoken": found[1]}
     data = urllib.parse.urlencode(form).encode()
-    browser.open(f"{site.url()}/login/", data, timeout=10).close()
+    browser.open(f"{site.url()}/login/", data, timeout=30).close()
     cookies = {cookie.name: cookie.value for cookie in jar}
     assert "sessionid" in cookies
     return f"sessionid={cookies['sessionid']}"
@@ -74,7 +74,7 @@ async def handshake(
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write("\r\n".join([*lines, "", ""]).encode())
-        status = await asyncio.wait_for(reader.readline(), 10)
+        status = await asyncio.wait_for(reader.readline(), 30)
         return int(status.split()[1])
     finally:
         writer.close()

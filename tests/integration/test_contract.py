@@ -15,6 +15,7 @@ from websockets.typing import Origin
 
 from realtime.broker import Broker, connected
 from realtime.nats_client import Message
+from tests.faults.wire import text as text_frame
 from tests.support.client import Frame, TestClient
 from tests.support.gateways import Gateway
 from tests.support.processes import manage
@@ -29,6 +30,8 @@ LISTED = "https://app.example"
 MAX_SUBSCRIPTIONS = 20
 MAX_PATTERNS = 5
 WINDOW = 5
+GRACE = 2.0
+"""Seconds; less than the three that a user may be away without having left."""
 
 
 class Running(Gateway):
@@ -77,6 +80,25 @@ def site(data_template: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         site.close()
 
 
+@pytest.fixture(scope="module")
+def hasty(data_template: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Run one that repeats soon what is not acknowledged, and gives up after some seconds."""
+    env = {**SETTINGS, "REALTIME_ACK_WAIT": "0.3", "REALTIME_ACK_TRIES": "30"}
+    hasty = Gateway(tmp_path_factory.mktemp("hasty"), data_template, env)
+    try:
+        hasty.start()
+        yield hasty
+    finally:
+        hasty.close()
+
+
+@pytest.fixture
+async def impatient(hasty: Gateway) -> AsyncIterator[Broker]:
+    """Return a backend's connection to the NATS of the hasty one."""
+    async with connected(hasty.nats_url, name="backend") as broker:
+        yield broker
+
+
 @pytest.fixture(autouse=True)
 def no_traceback(site: Running) -> Iterator[None]:
     """Hold every test to it: whatever a client does, nothing breaks in the gateway."""
@@ -116,7 +138,7 @@ def room() -> str:
 async def store(backend: Broker, topic: str, count: int, start: int = 1) -> list[int]:
     """Store events with rising numbers as data; return their sequences."""
     return [
-        (await backend.store(topic, str(number).encode(), headers=None, timeout=5)).sequence
+        (await backend.store(topic, str(number).encode(), headers=None, timeout=30)).sequence
         for number in range(start, start + count)
     ]
 
@@ -191,10 +213,10 @@ async def test_connect_nothing_to_show_fails_and_closes(site: Running) -> None:
 
 
 async def test_connect_not_in_time_closes(site: Running) -> None:
+    started = time.monotonic()
     async with site.anyone() as client:
-        started = time.monotonic()
         await client.expect_close(4501)
-        assert time.monotonic() - started > 0.5
+        assert time.monotonic() - started > 4
 
 
 async def test_connect_not_in_time_but_busy_closes_too(site: Running) -> None:
@@ -213,7 +235,8 @@ async def test_connect_not_in_time_but_busy_closes_too(site: Running) -> None:
 
 
 async def test_connect_in_time_is_not_closed_later(site: Running) -> None:
-    async with site.anyone() as fence, site.as_user() as client:
+    # In this order: the one that is closed came later.
+    async with site.as_user() as client, site.anyone() as fence:
         await fence.expect_close(4501)
         await until_serves(client)
 
@@ -431,9 +454,9 @@ async def test_text_that_is_no_utf8_closes_1007_and_only_that_socket(
 
 async def test_rate_too_many_frames_are_refused_then_taken_again(site: Running) -> None:
     async with site.as_user() as client:
-        for number in range(1_500):
-            await client.send("ping", id=number)
-        error = await client.expect("error", timeout=10)
+        # At once: while a busy machine sends one by one, as many more would be allowed.
+        client.send_raw(b"".join(text_frame(type="ping", id=number) for number in range(3_000)))
+        error = await client.expect("error")
         assert error["code"] == "RATE_LIMITED"
         assert isinstance(error["id"], int)
 
@@ -441,7 +464,7 @@ async def test_rate_too_many_frames_are_refused_then_taken_again(site: Running) 
             await client.send("ping", id="again")
             return any(one == {"type": "pong", "id": "again"} for one in client.frames)
 
-        await until(taken, 10)
+        await until(taken)
 
 
 # Topics.
@@ -710,17 +733,18 @@ async def test_pattern_too_many_are_refused_though_topics_are_not(site: Running,
 
 
 async def test_pattern_unacknowledged_is_redelivered(
-    alice: TestClient, backend: Broker, room: str
+    hasty: Gateway, impatient: Broker, room: str
 ) -> None:
-    await alice.subscribe(f"{room}.*", qos=1)
-    await store(backend, f"{room}.a", 1)
-    await alice.expect("message", topic=f"{room}.a")
-    again = await alice.expect("message", topic=f"{room}.a", redelivered=True)
-    assert again["pattern"] == f"{room}.*"
-    await alice.send("ack", topic=f"{room}.*", seqNo=again["seqNo"])
-    await until_serves(alice)
-    await store(backend, f"{room}.b", 1)
-    assert (await alice.expect("message", topic=f"{room}.b"))["data"] == 1
+    async with hasty.client(hasty.token()) as client:
+        await client.subscribe(f"{room}.*", qos=1)
+        await store(impatient, f"{room}.a", 1)
+        await client.expect("message", topic=f"{room}.a")
+        again = await client.expect("message", topic=f"{room}.a", redelivered=True)
+        assert again["pattern"] == f"{room}.*"
+        await client.send("ack", topic=f"{room}.*", seqNo=again["seqNo"])
+        await until_serves(client)
+        await store(impatient, f"{room}.b", 1)
+        assert (await client.expect("message", topic=f"{room}.b"))["data"] == 1
 
 
 async def test_pattern_durable_goes_on_after_what_was_acknowledged(
@@ -873,7 +897,7 @@ async def test_message_payload_of_any_kind_is_passed_on(
     data: Any,
 ) -> None:
     await alice.subscribe(room)
-    await backend.store(room, payload, headers=None, timeout=5)
+    await backend.store(room, payload, headers=None, timeout=30)
     message = await alice.expect("message")
     assert message.get("encoding") == encoding
     assert message["data"] == data
@@ -881,7 +905,7 @@ async def test_message_payload_of_any_kind_is_passed_on(
 
 async def test_message_id_is_the_publishers(alice: TestClient, backend: Broker, room: str) -> None:
     await alice.subscribe(room)
-    await backend.store(room, b"1", headers={"Nats-Msg-Id": "mine"}, timeout=5)
+    await backend.store(room, b"1", headers={"Nats-Msg-Id": "mine"}, timeout=30)
     assert (await alice.expect("message"))["messageId"] == "mine"
 
 
@@ -960,7 +984,7 @@ async def test_publish_many_at_once_are_answered_and_stored_in_order(
     for number in range(200):
         topic = "room.readonly.a" if number % 10 == 5 else room
         await alice.send("publish", topic=topic, messageId=f"n{number}", payload=number, id=number)
-    await alice.expect("ack", id=199, timeout=10)
+    await alice.expect("ack", id=199)
     answers = [frame for frame in alice.frames if isinstance(frame.get("id"), int)]
     assert [frame["id"] for frame in answers] == list(range(200))
     assert [one["id"] for one in answers if one["type"] == "error"] == list(range(5, 200, 10))
@@ -1343,27 +1367,35 @@ async def test_resume_after_a_short_absence_loses_nothing_to_the_limits(
 
 
 async def test_qos1_acknowledged_is_not_redelivered(
-    alice: TestClient, bob: TestClient, backend: Broker, room: str
+    hasty: Gateway, impatient: Broker, room: str
 ) -> None:
-    await alice.subscribe(room, qos=1)
-    await bob.subscribe(room, qos=1)
-    sequences = await store(backend, room, 2)
-    first = await alice.expect("message")
-    await alice.expect("message")
-    await alice.send("ack", messageId=first["messageId"])
-    await alice.send("ack", topic=room, seqNo=sequences[1])
-    # The fence: whoever does not acknowledge is sent both again.
-    await bob.expect("message", seqNo=sequences[1], redelivered=True)
-    await bob.send("ack", topic=room, seqNo=sequences[1])
-    await alice.expect_nothing("message")
+    async with (
+        hasty.client(hasty.token()) as alice,
+        hasty.client(hasty.token("bob")) as bob,
+    ):
+        await alice.subscribe(room, qos=1)
+        await bob.subscribe(room, qos=1)
+        sequences = await store(impatient, room, 2)
+        first = await alice.expect("message")
+        await alice.expect("message", seqNo=sequences[1])
+        await alice.send("ack", messageId=first["messageId"])
+        await alice.send("ack", topic=room, seqNo=sequences[1])
+        await until_serves(alice)
+        # Repeats from before it had that, on a busy machine, are none.
+        before = len(alice.recorder.ids(room))
+        # The fence: whoever does not acknowledge is sent both again and again.
+        repeats = len(bob.recorder.ids(room)) + 4
+        await until(lambda: len(bob.recorder.ids(room)) >= repeats)
+        await until_serves(alice)
+        assert len(alice.recorder.ids(room)) == before
 
 
 async def test_qos1_unacknowledged_is_redelivered_then_closed(
-    site: Running, backend: Broker, room: str
+    hasty: Gateway, impatient: Broker, room: str
 ) -> None:
-    async with site.as_user() as client:
+    async with hasty.client(hasty.token()) as client:
         await client.subscribe(room, qos=1)
-        await store(backend, room, 1)
+        await store(impatient, room, 1)
         first = await client.expect("message")
         again = await client.expect("message")
         assert "redelivered" not in first
@@ -1432,10 +1464,16 @@ async def test_presence_tells_users_and_their_sockets(
     async with site.as_user() as second:
         await second.subscribe(room)
         await bob.subscribe(room)
-        assert await present(bob, room) == [
-            {"userId": ALICE, "connections": 2, "info": {"name": "alice"}},
-            {"userId": BOB, "connections": 1, "info": {"name": "bob"}},
-        ]
+
+        # Where nobody watches, gateways have a quarter of a second to answer who is there; a busy
+        # one does so when it is asked again.
+        async def counted() -> bool:
+            return await present(bob, room) == [
+                {"userId": ALICE, "connections": 2, "info": {"name": "alice"}},
+                {"userId": BOB, "connections": 1, "info": {"name": "bob"}},
+            ]
+
+        await until(counted, what="three sockets")
     await bob.unsubscribe(room)
 
     async def alice_alone() -> bool:
@@ -1453,7 +1491,7 @@ async def changes(client: TestClient, topic: str, count: int) -> list[tuple[str,
     """Return the next joins and leaves of a topic: `joined` or `left`, and the user."""
     found: list[tuple[str, str]] = []
     while len(found) < count:
-        frame = await client.expect("presence", topic=topic, timeout=15)
+        frame = await client.expect("presence", topic=topic)
         assert set(frame) == {"type", "topic", "joined", "left"}
         found += [(JOINED, one["userId"]) for one in frame["joined"]]
         found += [("left", user_id) for user_id in frame["left"]]
@@ -1466,7 +1504,7 @@ async def test_presence_subscribed_tells_who_comes_and_goes(
     await alice.subscribe(room, presence=True)
     assert [one["userId"] for one in await present(alice, room)] == [ALICE]
     await bob.subscribe(room)
-    frame = await alice.expect("presence", timeout=10)
+    frame = await alice.expect("presence")
     assert frame == {
         "type": "presence",
         "topic": room,
@@ -1491,24 +1529,28 @@ async def test_presence_closed_socket_leaves(site: Running, alice: TestClient, r
             assert await changes(alice, room, 1) == [("left", BOB)]
 
 
-async def test_presence_back_within_the_grace_is_not_told(
-    site: Running, alice: TestClient, room: str
-) -> None:
-    await alice.subscribe(room, presence=True)
-    await present(alice, room)
-    async with site.as_user("bob") as client:
-        await client.subscribe(room)
-        assert await changes(alice, room, 1) == [(JOINED, BOB)]
-    async with site.as_user("bob") as client:
-        await client.subscribe(room)
+async def test_presence_back_within_the_grace_is_not_told(site: Running, alice: TestClient) -> None:
+    async def one_of_bob(room: str) -> bool:
+        mine = [one["connections"] for one in await present(alice, room) if one["userId"] == BOB]
+        return mine == [1]
 
-        async def is_back() -> bool:
-            return {BOB: 1}.items() <= {
-                one["userId"]: one["connections"] for one in await present(alice, room)
-            }.items()
+    async def back_in_time() -> bool:
+        room = new_topic()
+        await alice.subscribe(room, presence=True)
+        await present(alice, room)
+        async with site.as_user("bob") as client:
+            await client.subscribe(room)
+            assert await changes(alice, room, 1) == [(JOINED, BOB)]
+            left = time.monotonic()
+        async with site.as_user("bob") as client:
+            await client.subscribe(room)
+            if time.monotonic() - left > GRACE:
+                return False  # this machine was too busy for it
+            await until(lambda: one_of_bob(room))
+            await alice.expect_nothing("presence", topic=room)
+        return True
 
-        await until(is_back)
-        await alice.expect_nothing("presence")
+    await until(back_in_time, 60)
 
 
 async def test_presence_not_asked_for_is_not_told(
@@ -1545,7 +1587,7 @@ async def test_presence_taken_away_with_the_topic(
         await client.subscribe(room, presence=True)
     await present(bob, room)
     await deny(site, room, told=True)
-    await alice.expect("unsubscribed", timeout=2)
+    await alice.expect("unsubscribed")
     assert await changes(bob, room, 1) == [("left", ALICE)]
     await alice.expect_nothing("presence")
 
@@ -1606,7 +1648,7 @@ async def test_request_reply_that_is_no_json_comes_as_base64(
 async def test_request_nobody_there_is_no_responder_at_once(alice: TestClient) -> None:
     subject = new_topic("rpc")
     await alice.send("request", topic=subject, payload=1, timeout=30, id="q")
-    error = await alice.expect("error", id="q", timeout=2)
+    error = await alice.expect("error", id="q", timeout=20)  # not only after its 30 s
     assert (error["code"], error["topic"]) == ("NO_RESPONDER", subject)
 
 
@@ -1615,8 +1657,10 @@ async def test_request_mute_backend_times_out_and_holds_up_nothing(
 ) -> None:
     subject = new_topic("rpc")
     await serve(backend, subject, lambda message: None)
-    await alice.send("request", topic=subject, payload=1, timeout=0.2, id="slow")
-    await alice.ask("ping", "pong", id="quick")
+    # In one piece: else the one may be over before the other is sent.
+    slow = text_frame(type="request", topic=subject, payload=1, timeout=0.2, id="slow")
+    alice.send_raw(slow + text_frame(type="ping", id="quick"))
+    await alice.expect("pong", id="quick")
     error = await alice.expect("error", id="slow")
     assert error["code"] == "TIMEOUT"
     answered = [frame["id"] for frame in alice.frames if frame.get("id") in ("slow", "quick")]
@@ -1666,7 +1710,8 @@ async def test_refresh_bad_token_is_refused_and_the_session_stays(
 
 
 async def test_expiry_is_announced_then_closes(site: Running) -> None:
-    token = manage("token", "alice", "--lifetime", "2", env=site.env).strip().splitlines()[-1]
+    # As many seconds as the command may take to end and this client to connect.
+    token = manage("token", "alice", "--lifetime", "12", env=site.env).strip().splitlines()[-1]
     async with TestClient(site.ws_url(), token=token) as client:
         expiring = await client.expect("expiring")
         assert expiring["expiresAt"] == client.ready["expiresAt"]
@@ -1772,7 +1817,7 @@ async def test_rule_stored_by_another_process_reaches_open_sockets(
     await alice.subscribe(room)
     await bob.subscribe(room)
     await deny(site, room, told=True)
-    unsubscribed = await alice.expect("unsubscribed", timeout=2)
+    unsubscribed = await alice.expect("unsubscribed")
     assert unsubscribed == {"type": "unsubscribed", "topic": room, "reason": "acl"}
     await store(backend, room, 1)
     assert await data_of(bob, room, 1) == [1]
@@ -1787,7 +1832,7 @@ async def test_rule_that_denies_a_part_takes_the_pattern_away(
         await client.subscribe(f"{room}.*")
     await alice.subscribe(f"{room}.b")
     await deny(site, f"{room}.a", told=True)
-    unsubscribed = await alice.expect("unsubscribed", timeout=2)
+    unsubscribed = await alice.expect("unsubscribed")
     assert unsubscribed == {"type": "unsubscribed", "topic": f"{room}.*", "reason": "acl"}
     await store(backend, f"{room}.a", 1)
     assert await data_of(bob, f"{room}.a", 1) == [1]
@@ -1815,7 +1860,7 @@ async def test_control_told_of_new_rules_takes_away_what_is_denied(
     await deny(site, room, told=False)
     await alice.expect_nothing("unsubscribed")
     await backend.publish(f"gateway.control.{subject}", json.dumps(data).encode())
-    assert (await alice.expect("unsubscribed", timeout=2))["reason"] == "acl"
+    assert (await alice.expect("unsubscribed"))["reason"] == "acl"
 
 
 async def test_control_reauthorize_nothing_changed_changes_nothing(
@@ -1938,7 +1983,7 @@ async def test_cookie_in_two_headers_is_no_way_round_the_origin(site: Running, f
         return
     async with socket:
         await socket.send('{"type":"connect"}')
-        answer = json.loads(await asyncio.wait_for(socket.recv(), 5))
+        answer = json.loads(await asyncio.wait_for(socket.recv(), 30))
         assert (answer["type"], answer.get("code")) == ("error", "AUTH_FAILED")
 
 
