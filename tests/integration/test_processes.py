@@ -24,9 +24,9 @@ from tests.support.waiting import until, wait_until
 
 from .support import ALICE, BOB, add_rules, new_topic
 
-RECOVERY = 15.0
+RECOVERY = 30.0
 """Seconds in which everything must have arrived after a fault."""
-DRAIN = 8.0
+DRAIN = 30.0
 """Seconds in which a process must have ended after SIGTERM."""
 
 
@@ -47,7 +47,7 @@ class Site(Cluster):
             if not process.is_alive():
                 process.start()
         for process, port in zip(self.web, self.ports, strict=True):
-            process.wait_port(port, 30)
+            process.wait_port(port)
         self.wait_listening("gateway.auth", len(self.auth_workers))
         self.wait_listening("gateway.relay.", len(self.bridges))
         self.wait_listening("gateway.control.acl", len(self.web))
@@ -56,7 +56,9 @@ class Site(Cluster):
 @pytest.fixture(scope="module")
 def cluster(data_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Run two of each process for all tests of this module."""
-    site = Site(tmp_path_factory.mktemp("processes"), data_template, {})
+    # Auth workers that are frozen are waited for: not for long, but longer than one is ever late.
+    env = {"REALTIME_AUTH_TIMEOUT": "8"}
+    site = Site(tmp_path_factory.mktemp("processes"), data_template, env)
     add_rules(site, [("allow", "request", "rpc.>"), ("allow", "subscribe", "live.>")])
     try:
         site.start(web=2, bridges=2, auth_workers=2)
@@ -203,11 +205,13 @@ async def test_presence_counts_the_sockets_of_every_process(site: Site, room: st
     async with site.as_user(0) as one, site.as_user(1) as two, site.as_user(1, "bob") as three:
         for client in (one, two, three):
             await client.subscribe(room)
-        reply = await one.ask("presence", "reply", topic=room)
-        assert [(member["userId"], member["connections"]) for member in reply["data"]] == [
-            (ALICE, 2),
-            (BOB, 1),
-        ]
+
+        async def counted() -> bool:  # gateways have a quarter of a second to answer
+            reply = await one.ask("presence", "reply", topic=room)
+            found = [(member["userId"], member["connections"]) for member in reply["data"]]
+            return found == [(ALICE, 2), (BOB, 1)]
+
+        await until(counted, what="the sockets of both processes")
 
 
 async def users_told(client: TestClient, room: str, joined: list[str], left: list[str]) -> None:
@@ -220,11 +224,35 @@ async def users_told(client: TestClient, room: str, joined: list[str], left: lis
     assert (sorted(found[0]), sorted(found[1])) == (joined, left)
 
 
+def told_of(client: TestClient, field: str) -> list[Any]:
+    """Return all that a client was told of those who `joined` or `left`."""
+    frames = [frame for frame in client.frames if frame["type"] == "presence"]
+    return [one for frame in frames for one in frame[field]]
+
+
 async def watching(client: TestClient, room: str) -> list[str]:
     """Subscribe to a room and its presence; return the users who are there."""
     await client.subscribe(room, presence=True)
+    return await present(client, room)
+
+
+async def present(client: TestClient, room: str) -> list[str]:
+    """Return the users who are in a room."""
     reply = await client.ask("presence", "reply", topic=room)
     return [member["userId"] for member in reply["data"]]
+
+
+async def watching_both(client: TestClient, room: str) -> None:
+    """Subscribe to a room and its presence, and return when alice and bob are there.
+
+    Whom another process tells late is told as one who joins.
+    """
+    await watching(client, room)
+
+    async def both() -> bool:
+        return await present(client, room) == [ALICE, BOB]
+
+    await until(both, what="both users")
 
 
 async def test_join_and_leave_are_told_to_every_process(site: Site, room: str) -> None:
@@ -330,13 +358,13 @@ async def test_redis_away_subscribe_is_unavailable_and_works_later(
 ) -> None:
     async with site.as_user(0) as client:
         site.redis.kill()
-        error = await client.ask("subscribe", "error", topic=room, timeout=10)
+        error = await client.ask("subscribe", "error", topic=room, timeout=30)
         assert (error["code"], error["topic"]) == ("UNAVAILABLE", room)
         site.redis.start()
 
         async def subscribed() -> bool:
             await client.send("subscribe", topic=room, id="again")
-            await client.ask("ping", "pong", timeout=10)
+            await client.ask("ping", "pong", timeout=30)
             return any(
                 frame["type"] == "subscribed" and frame.get("id") == "again"
                 for frame in client.frames
@@ -383,14 +411,9 @@ async def test_nats_away_is_told_and_everything_works_again(
     async with site.as_user(0) as client:
         await client.subscribe(room)
         site.nats.kill()
-
-        async def told() -> bool:
-            error = await client.ask(
-                "publish", "error", topic=room, messageId="away", payload=1, timeout=10
-            )
-            return bool(error["code"] == "UNAVAILABLE")
-
-        assert await told()
+        # Elsewhere: what was on its way may be stored all the same.
+        error = await client.error("publish", topic=new_topic(), messageId="away", payload=1)
+        assert error["code"] == "UNAVAILABLE"
         for type, fields in (
             ("subscribe", {"topic": new_topic()}),
             ("history", {"topic": room}),
@@ -417,7 +440,7 @@ async def test_nats_away_is_told_and_everything_works_again(
                 return False
 
         await until(back, RECOVERY)
-        ack = await client.ask("publish", "ack", topic=room, messageId="away", payload=1)
+        ack = await client.ask("publish", "ack", topic=room, messageId="back", payload=1)
         assert ack["status"] == "ok"
 
 
@@ -444,17 +467,16 @@ async def test_web_killed_takes_its_users_along(site: Site, room: str) -> None:
     """With kill -9 nobody says goodbye: the sign of life that stays away does."""
     async with site.as_user(0, "bob") as bob, site.as_user(1) as one:
         await bob.subscribe(room)
-        assert await watching(one, room) == [ALICE, BOB]
+        await watching_both(one, room)
         site.web[0].kill()
-        await users_told(one, room, [], [BOB])
-        reply = await one.ask("presence", "reply", topic=room)
-        assert [member["userId"] for member in reply["data"]] == [ALICE]
+        await until(lambda: told_of(one, "left") == [BOB], what="bob's leave")
+        assert await present(one, room) == [ALICE]
 
 
 async def test_web_killed_user_who_comes_back_at_once_has_not_left(site: Site, room: str) -> None:
     async with site.as_user(0, "bob") as bob, site.as_user(1) as one:
         await bob.subscribe(room)
-        assert await watching(one, room) == [ALICE, BOB]
+        await watching_both(one, room)
         site.web[0].kill()
         async with site.as_user(1, "bob") as again:
             await again.subscribe(room)
@@ -464,7 +486,8 @@ async def test_web_killed_user_who_comes_back_at_once_has_not_left(site: Site, r
                 return [each["connections"] for each in reply["data"]] == [1, 1]
 
             await until(forgotten, RECOVERY)
-            await one.expect_nothing("presence")
+            await one.ask("ping", "pong")
+            assert told_of(one, "left") == []
 
 
 async def test_nats_restarted_presence_goes_on(site: Site, room: str) -> None:
@@ -477,7 +500,7 @@ async def test_nats_restarted_presence_goes_on(site: Site, room: str) -> None:
 
         async def subscribed() -> bool:
             await bob.send("subscribe", topic=room)
-            await bob.ask("ping", "pong", timeout=10)
+            await bob.ask("ping", "pong", timeout=30)
             return any(frame["type"] == "subscribed" for frame in bob.frames)
 
         await until(subscribed, RECOVERY)
@@ -505,6 +528,8 @@ async def test_auth_workers_away_is_told_and_closes(
 
 async def test_auth_worker_killed_the_other_answers(site: Site) -> None:
     site.auth_workers[0].kill()
+    # Until NATS has seen that, it hands questions to the dead.
+    await until(lambda: site.listening("gateway.auth") == 1, what="one auth worker")
     for _ in range(5):
         async with site.as_user(0) as client:
             assert client.ready["userId"] == ALICE
@@ -518,7 +543,7 @@ def leaving(site: Site) -> Iterator[tuple[ManageProcess, int]]:
     """Run one more web process; return it and its number."""
     process = site.add_web()
     which = len(site.web) - 1
-    process.wait_port(site.ports[which], 30)
+    process.wait_port(site.ports[which])
     site.wait_listening("gateway.control.acl", len(site.web))
     yield process, which
     process.kill()
@@ -641,13 +666,12 @@ async def test_serve_two_workers_replaces_one_that_is_killed(
 ) -> None:
     port = free_port()
     process = started("serve", "--workers", "2", "--port", str(port))
-    process.wait_port(port, 30)
+    process.wait_port(port)
     site.wait_listening("gateway.control.acl", len(site.web) + 2)
     first, second = alive(process)
     first.kill()
     wait_until(
         lambda: len(alive(process)) == 2 and first.pid not in {one.pid for one in alive(process)},
-        10,
         what="another worker",
     )
     assert second.is_running()
@@ -665,7 +689,7 @@ def test_serve_taken_port_is_one_sentence(
     site: Site, started: Callable[..., ManageProcess]
 ) -> None:
     process = started("serve", "--port", str(site.ports[0]))
-    assert process.wait(30) == 1
+    assert process.wait(60) == 1
     assert f"Port {site.ports[0]} on 127.0.0.1 cannot be used" in process.text()
     assert "Traceback" not in process.text()
 
@@ -674,7 +698,7 @@ def test_runworker_other_channel_is_channels_own(
     started: Callable[..., ManageProcess],
 ) -> None:
     process = started("runworker", "thumbnails", "emails")
-    process.wait_for_line(r"Running worker for channels \['thumbnails', 'emails'\]", 30)
+    process.wait_for_line(r"Running worker for channels \['thumbnails', 'emails'\]")
     assert process.is_alive()
 
 
@@ -682,7 +706,7 @@ def test_runworker_bridge_beside_another_channel_is_refused(
     started: Callable[..., ManageProcess],
 ) -> None:
     process = started("runworker", "nats_bridge", "thumbnails")
-    assert process.wait(30) != 0
+    assert process.wait(60) != 0
     assert "nats_bridge by itself" in process.text()
     assert "Traceback" not in process.text()
 
@@ -691,7 +715,7 @@ def test_runworker_bridge_without_redis_is_one_sentence(
     started: Callable[..., ManageProcess],
 ) -> None:
     process = started("runworker", "nats_bridge", without="REDIS_URL")
-    assert process.wait(30) != 0
+    assert process.wait(60) != 0
     assert "set REDIS_URL" in process.text()
     assert "Traceback" not in process.text()
     said = [line for line in process.text().splitlines() if "Error" in line]
@@ -701,9 +725,9 @@ def test_runworker_bridge_without_redis_is_one_sentence(
 def test_runworker_bridge_waits_for_nats(site: Site, started: Callable[..., ManageProcess]) -> None:
     site.nats.kill()
     process = started("runworker", "nats_bridge")
-    process.wait_for_line("nats unreachable", 30)
+    process.wait_for_line("nats unreachable")
     site.nats.start()
-    process.wait_for_line("bridge connected", 30)
+    process.wait_for_line("bridge connected")
     process.terminate()
     assert process.wait(DRAIN) == 0
 
@@ -714,14 +738,14 @@ async def test_serve_waits_for_nats_and_says_so_meanwhile(
     site.nats.kill()
     port = free_port()
     process = started("serve", "--port", str(port))
-    process.wait_port(port, 30)
+    process.wait_port(port)
     url = f"ws://127.0.0.1:{port}/ws/"
     async with TestClient(url, connect=False) as client:
         error = await client.error("connect", token=site.tokens["alice"])
         assert error["code"] == "AUTH_UNAVAILABLE"
         await client.expect_close(4002)
     site.nats.start()
-    process.wait_for_line("serving sockets", 30)
+    process.wait_for_line("serving sockets")
 
     async def ready() -> bool:
         try:
