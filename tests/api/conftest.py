@@ -26,7 +26,10 @@ class Site(Gateway):
 @pytest.fixture(scope="package")
 def site(data_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Run one gateway for all tests of the API."""
-    env = {"DJANGO_SETTINGS_MODULE": "tests.api.settings"}
+    # What is late on a busy machine is not to become a 503.
+    patient = ("STORE_TIMEOUT", "HISTORY_TIMEOUT", "REQUEST_TIMEOUT")
+    env = {f"REALTIME_{name}": "30" for name in patient}
+    env["DJANGO_SETTINGS_MODULE"] = "tests.api.settings"
     site = Site(tmp_path_factory.mktemp("api"), data_template, env)
     try:
         site.start()

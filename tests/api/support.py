@@ -62,7 +62,7 @@ class Api:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send a request as it is."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             connection.request(method, f"/api/{path}", data, {**self.headers, **(headers or {})})
             response = connection.getresponse()

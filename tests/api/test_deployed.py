@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.deploy.nats_server import Server, nats_server
 from tests.integration.support import ALICE, new_topic
-from tests.support.gateways import Site
+from tests.support.gateways import PATIENT, Site
 from tests.support.ports import free_port
+from tests.support.waiting import until
 
 from .support import Api, event
 
@@ -19,7 +21,7 @@ class Deployed(Site):
     """Two web processes and an auth worker, each with its own NATS user."""
 
     def __init__(self, data_dir: Path, template: Path, server: Server) -> None:
-        super().__init__(data_dir, template, {})
+        super().__init__(data_dir, template, PATIENT)
         self._server = server
 
     def start(self) -> None:
@@ -29,8 +31,8 @@ class Deployed(Site):
             self.ports.append(free_port())
             self.run_as("gateway", "serve", "--port", str(self.ports[-1]))
         for process, port in zip(self.processes[1:], self.ports, strict=True):
-            process.wait_http(f"http://127.0.0.1:{port}/readyz", 30)
-        self.processes[0].wait_for_line("auth worker ready", 30)
+            process.wait_http(f"http://127.0.0.1:{port}/readyz")
+        self.processes[0].wait_for_line("auth worker ready")
 
     def run_as(self, user: str, *args: str) -> None:
         """Start a command as one of the users of nats.conf."""
@@ -51,6 +53,18 @@ def deployed(tmp_path: Path, data_dir: Path, data_template: Path) -> Iterator[De
             site.close()
 
 
+def connections(api: Api, topic: str) -> list[int]:
+    """Return how many connections each user has who is on a topic."""
+    members = api.get(f"topics/{topic}/presence/").body["members"]
+    return [member["connections"] for member in members]
+
+
+def sessions_and_topics(api: Api) -> list[Any]:
+    """Return what the statistics have of the sessions of each process, and of topics."""
+    stats = api.get("stats/").body
+    return [[process["sessions"] for process in stats["processes"]], stats["topics"]]
+
+
 async def test_every_operation_has_the_rights_it_needs(deployed: Deployed):
     admin = Api.bearer(deployed.ports[0], deployed.token("admin"))
     alice = Api.bearer(deployed.ports[1], deployed.token("alice"))
@@ -62,11 +76,10 @@ async def test_every_operation_has_the_rights_it_needs(deployed: Deployed):
         published = admin.post("publish/", {"events": [event(topics=[room], users=[ALICE])]})
         assert published.status == 200, published.body
         assert len(alice.get(f"topics/{room}/history/").body["results"]) == 1
-        (member,) = alice.get(f"topics/{room}/presence/").body["members"]
-        assert member["connections"] == 2
-        stats = admin.get("stats/").body
-        assert [process["sessions"] for process in stats["processes"]] == [1, 1]
-        assert stats["topics"] == [{"topic": room, "subscriptions": 2}]
+        # Web processes have a quarter of a second to answer these two.
+        await until(lambda: connections(alice, room) == [2], what="both sockets")
+        both = [[1, 1], [{"topic": room, "subscriptions": 2}]]
+        await until(lambda: sessions_and_topics(admin) == both, what="both processes")
         sequence = published.body["results"][1]["seqNo"]
         assert alice.post("me/notifications/", {"seqNo": sequence}).body["unread"] == 0
         assert admin.post(f"users/{ALICE}/unsubscribe/", {"topic": room}).status == 202

@@ -32,7 +32,7 @@ def test_commands_answer_what_the_page_shows(gateway: StartGateway, tmp_path: Pa
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

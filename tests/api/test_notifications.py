@@ -108,7 +108,7 @@ async def test_acknowledged_by_a_durable_socket_is_read(site: Site, admin, bob):
         first, _ = send(admin, BOB, "a", "b")
         await client.expect("message", data="b")
         await client.send("ack", topic=topic, seqNo=first)
-        await until(lambda: unread(bob) == ["b"], 10, what="the acknowledgement to be written")
+        await until(lambda: unread(bob) == ["b"], what="the acknowledgement to be written")
 
 
 @pytest.mark.parametrize("body", [{}, {"seqNo": 0}, {"seqNo": "1"}, {"seqNo": 1.5}, {"seq": 1}])

@@ -67,7 +67,9 @@ def client(erin: Any) -> Client:
 
 
 def use(settings: Settings, **realtime: Any) -> None:
-    settings.REALTIME = {**settings.REALTIME, **realtime}
+    # What is late on a busy machine is not given up unless a test says so.
+    patient = {"NATS_CONNECT_TIMEOUT": 30.0, "API_TIMEOUT": 30.0, "AUTH_TIMEOUT": 30.0}
+    settings.REALTIME = {**settings.REALTIME, **patient, **realtime}
 
 
 def send(client: Client, method: str, path: str, body: Any) -> Any:

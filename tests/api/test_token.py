@@ -31,11 +31,11 @@ def browser(site: Site, user: str) -> tuple[Api, str]:
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(jar)
     )
-    page = opener.open(f"{site.url()}/login/", timeout=10).read().decode()
+    page = opener.open(f"{site.url()}/login/", timeout=60).read().decode()
     found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
     assert found is not None
     form = {"username": user, "password": user, "csrfmiddlewaretoken": found[1]}
-    opener.open(f"{site.url()}/login/", urllib.parse.urlencode(form).encode(), timeout=10).close()
+    opener.open(f"{site.url()}/login/", urllib.parse.urlencode(form).encode(), timeout=60).close()
     cookies = {cookie.name: cookie.value or "" for cookie in jar}
     header = "; ".join(f"{name}={value}" for name, value in cookies.items())
     return Api(site.ports[0], {"Cookie": header}), cookies["csrftoken"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.support import ALICE, BOB
+from tests.support.waiting import until
 
 from .conftest import Site
 from .support import Api, event
@@ -102,6 +103,7 @@ async def test_presence_tells_users_and_their_sockets(site: Site, alice, room):
     async with site.client(token) as one, site.client(token) as two:
         await one.subscribe(room)
         await two.subscribe(room)
-        page = alice.get(f"topics/{room}/presence/").body
-    member = {"userId": ALICE, "connections": 2, "info": {"name": "alice"}}
-    assert page == {"topic": room, "members": [member]}
+        member = {"userId": ALICE, "connections": 2, "info": {"name": "alice"}}
+        page = {"topic": room, "members": [member]}
+        # The gateway has a quarter of a second to answer.
+        await until(lambda: alice.get(f"topics/{room}/presence/").body == page, what="both sockets")

@@ -54,7 +54,7 @@ async def store(backend: Broker, topic: str, count: int, start: int = 1) -> list
     """Store events; return their data."""
     payloads = [payload(number) for number in range(start, start + count)]
     for one in payloads:
-        await backend.store(topic, one, headers=None, timeout=5)
+        await backend.store(topic, one, headers=None, timeout=30)
     return [json.loads(one) for one in payloads]
 
 
@@ -164,7 +164,7 @@ async def test_frame_below_the_minimum_is_sent_as_it_is(
     topic = new_topic()
     await raw.send(said(type="subscribe", topic=topic))
     await raw.until("subscribed")
-    await backend.store(topic, b'"small"', headers=None, timeout=5)
+    await backend.store(topic, b'"small"', headers=None, timeout=30)
     assert (await raw.until("message"))["data"] == "small"
     raw.data = b""
     await store(backend, topic, 1)
@@ -185,4 +185,4 @@ async def test_other_application_of_this_server_hears_and_says_what_it_always_di
         assert [it.name for it in ws.protocol.extensions] == ["permessage-deflate"]
         for text in ("x" * 2000, "é"):
             await ws.send(text)
-            assert await asyncio.wait_for(ws.recv(), 5) == text
+            assert await asyncio.wait_for(ws.recv(), 30) == text

@@ -51,7 +51,7 @@ async def slow(site: Gateway) -> AsyncIterator[RawSocket]:
 
 
 async def store(backend: Broker, topic: str, payload: bytes = PAYLOAD) -> int:
-    stored = await backend.store(topic, payload, headers=None, timeout=10)
+    stored = await backend.store(topic, payload, headers=None, timeout=30)
     return stored.sequence
 
 
@@ -62,7 +62,7 @@ async def until_two_are_on(client: TestClient, topic: str) -> None:
         reply = await client.ask("presence", "reply", topic=topic)
         return any(one["connections"] == 2 for one in reply["data"])
 
-    await until(two, 15, what="the second subscription")
+    await until(two, what="the second subscription")
 
 
 async def test_resume_of_more_than_may_wait_comes_at_the_readers_pace(
@@ -79,7 +79,7 @@ async def test_resume_of_more_than_may_wait_comes_at_the_readers_pace(
         await until_two_are_on(client, topics[-1])
     came: dict[str, list[int]] = {topic: [] for topic in topics}
     for _ in range(TOPICS * EVENTS):
-        message = await slow.until("message")
+        message = await slow.until("message", 30)
         came[message["topic"]].append(message["seqNo"])
     assert came == wanted
 

@@ -33,7 +33,7 @@ class Stream:
 
     def __init__(self, site: Gateway, query: str, **headers: str) -> None:
         host = site.url().removeprefix("http://")
-        self.http = http.client.HTTPConnection(host, timeout=15)
+        self.http = http.client.HTTPConnection(host, timeout=30)
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         self.http.request("GET", f"/sse/?{query}", headers=names)
         self.response = self.http.getresponse()
@@ -223,7 +223,7 @@ async def test_stream_of_a_reader_who_does_not_read_is_ended(site):
             f"GET /sse/?topic=room.slow HTTP/1.1\r\nHost: {host}\r\n"
             f"Authorization: Bearer {token}\r\n\r\n".encode()
         )
-        reader.settimeout(15)
+        reader.settimeout(30)
         came = b""
         while b"subscribed" not in came:
             came += reader.recv(4096)
@@ -231,6 +231,6 @@ async def test_stream_of_a_reader_who_does_not_read_is_ended(site):
             for _ in range(150):
                 await client.publish("room.slow", "x" * 50_000)
         log = site.data_dir / "0-gateway.log"
-        await until(lambda: "event stream ended" in log.read_text(), 15, what="the end")
+        await until(lambda: "event stream ended" in log.read_text(), what="the end")
     finally:
         reader.close()

@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any, Self
 
-from ..support.waiting import until
+from ..support.waiting import DEADLINE, until
 
 MISSING = object()
 OPEN = "/socket.io/?EIO=4&transport=polling"
@@ -54,7 +54,7 @@ class NodeClient:
         """Return the arguments of every event of a name so far."""
         return [one["args"] for one in self.seen if one["event"] == event]
 
-    async def expect(self, event: str, timeout: float = 15.0) -> list[Any]:
+    async def expect(self, event: str, timeout: float = DEADLINE) -> list[Any]:
         """Return the arguments of the first event of a name that was not yet taken."""
 
         def take() -> dict[str, Any] | None:
@@ -67,7 +67,7 @@ class NodeClient:
         self.seen.remove(found)
         return found["args"]
 
-    async def frame(self, type: str, timeout: float = 15.0, **fields: Any) -> dict[str, Any]:
+    async def frame(self, type: str, timeout: float = DEADLINE, **fields: Any) -> dict[str, Any]:
         """Return the first frame of a type that came as the event `gateway`."""
         wanted = {"type": type, **fields}
 
@@ -121,7 +121,7 @@ class Poller:
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, str, Any]:
         """Return status, text and headers of an answer."""
-        connection = http.client.HTTPConnection(self.host, timeout=20)
+        connection = http.client.HTTPConnection(self.host, timeout=60)
         try:
             connection.request(method, path, body, self.headers)
             answer = connection.getresponse()
@@ -140,6 +140,11 @@ class Poller:
     def post(self, *packets: str | bytes) -> int:
         body = b"\x1e".join(it if isinstance(it, bytes) else it.encode() for it in packets)
         return self.ask("POST", f"{OPEN}&sid={self.sid}", body)[0]
+
+    def hear(self, word: str) -> None:
+        """Poll until a word comes: packets of one moment may come in two polls."""
+        while word not in (polled := self.poll())[1]:
+            assert polled[0] == 200, polled
 
     def connect(self, token: str) -> None:
         assert self.post(f"40{json.dumps({'token': token})}") == 200
