@@ -305,6 +305,7 @@ class Script:
         sockets: those that the page opened.
         marks: what the page marked as read, as it was posted.
         refusal: what a `publish` is refused with; None: it is confirmed.
+        latest: what the page brings; None: nothing, as when the stream is away.
     """
 
     def __init__(self, page: Page, user_id: str) -> None:
@@ -317,8 +318,9 @@ class Script:
         self.frames: list[dict[str, Any]] = []
         self.marks: list[dict[str, Any]] = []
         self.refusal: dict[str, Any] | None = None
+        self.latest: dict[str, Any] | None = None
         page.route_web_socket("**/ws/", self._opened)
-        page.route("**/notifications/", self._without_latest)
+        page.route("**/notifications/", self._with_latest)
         page.route("**/notifications/read/", self._mark)
 
     def _mark(self, route: Route) -> None:
@@ -329,13 +331,16 @@ class Script:
         kept = self.marks[-1] if self.marks else {"seqNo": None, "epoch": None}
         route.fulfill(json=kept)
 
-    def _without_latest(self, route: Route) -> None:
-        """Serve the page as when the stream is away: what is stored is for the script to say."""
+    def _with_latest(self, route: Route) -> None:
+        """Serve the page with what the script says that it brings."""
         if route.request.method != "GET":
             route.continue_()
             return
         response = route.fetch()
         body = re.sub(r'<script id="latest".*?</script>', "", response.text(), flags=re.DOTALL)
+        if self.latest is not None:
+            data = json.dumps(self.latest)
+            body += f'<script id="latest" type="application/json">{data}</script>'
         route.fulfill(response=response, body=body)
 
     def event(self, seq_no: int, data: Any, prev: int | None = None) -> dict[str, Any]:

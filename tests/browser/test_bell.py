@@ -169,6 +169,22 @@ def test_bell_keeps_the_focus_on_an_item_while_others_arrive(live: Live, shop: S
     )
 
 
+def test_bell_brings_what_is_too_long_for_its_page_once(shop: Shop, settings: Settings) -> None:
+    settings.REALTIME = {**settings.REALTIME, "MAX_PAYLOAD_BYTES": 500_000}
+    page = shop.page
+    for title, length in (("first", 90_000), ("second", 90_000), ("too long", 200_000)):
+        shop.notify({"title": title, "body": "x" * length})
+    page.reload()
+    # The second is in the page; before it history brings the first, and the socket the third.
+    assert len(page.locator("#rt-bell-data").inner_text()) < 128 * 1024 + 1000
+    titles = panel(page).locator(".rt-bell-title")
+    expect(titles.nth(2)).to_have_text("first")
+    assert titles.all_text_contents()[:3] == ["too long", "second", "first"]
+    shop.notify("afterwards")
+    expect(newest(page)).to_contain_text("afterwards")
+    assert titles.all_text_contents()[:4] == ["afterwards", "too long", "second", "first"]
+
+
 def test_bell_marked_on_one_device_is_read_on_the_other(live: Live, browser: Browser, page: Page):
     """Two devices: nothing but the server is shared."""
     other = browser.new_context()

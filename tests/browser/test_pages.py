@@ -120,6 +120,19 @@ def test_list_shows_earlier_pages_when_asked(live, scripted, page):
     assert titles(page)[-1] == "event 1"
 
 
+def test_list_offers_earlier_events_for_which_the_page_had_no_room(live, scripted, page):
+    scripted.history = [(1, "one"), (2, "two")]
+    brought = {"events": [scripted.event(2, "two")], "position": 2, "epoch": "e1", "read": 0}
+    scripted.latest = {**brought, "cut": True}
+    open_inbox(live, page)
+    page.get_by_role("button", name="Show earlier ones").click()
+    expect(page.locator("#feed .title")).to_have_text(["two", "one"])
+    scripted.latest = {**brought, "cut": False}
+    open_inbox(live, page)
+    expect(page.locator("#feed .title")).to_have_text(["two"])
+    expect(page.get_by_role("button", name="Show earlier ones")).to_be_hidden()
+
+
 # Unread
 
 
