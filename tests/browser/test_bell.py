@@ -75,6 +75,8 @@ def shop(live: Live, page: Page) -> Shop:
         lambda route: route.fulfill(body=html(), content_type="text/html", headers=headers),
     )
     page.goto(f"{live.url()}/shop/")
+    # A socket that a reload cuts off while it opens would be an error in the console.
+    expect(panel(page)).to_contain_text("Connected")
     return Shop(page, user_id)
 
 
