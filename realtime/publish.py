@@ -7,6 +7,7 @@ commits. `latest` reads what a page shows before its socket is open.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -29,6 +30,8 @@ _encode = DjangoJSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan
 
 LATEST_TIMEOUT = 1.0
 """Seconds that a page waits for its latest events before it is shown without them."""
+LATEST_BYTES = 128 * 1024
+"""Text of the events that a page brings. The rest comes by its socket."""
 
 
 class Queued(Struct, frozen=True):
@@ -41,17 +44,19 @@ class Latest(Struct, frozen=True):
     """The last events of a topic, newest last, and the position they end at.
 
     Attributes:
-        events: the `message` frames as dicts.
+        events: the `message` frames as dicts, of LATEST_BYTES together at most.
         position: subscribe with `since` this, and nothing is missed or shown twice.
+        cut: events before these were left out for their size; `history` has them.
     """
 
     events: list[dict[str, Any]]
     position: int
     epoch: str
+    cut: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for `json_script`."""
-        return {"events": self.events, "position": self.position, "epoch": self.epoch}
+        return msgspec.structs.asdict(self)
 
 
 def notify(user_id: int | str, data: Any, *, message_id: str | None = None) -> Stored | Queued:
@@ -120,8 +125,28 @@ async def latest_with(broker: Broker, topic: str, limit: int) -> Latest:
     history = make_history(broker)
     await history.info()
     events = await history.latest(topic, limit, None)
-    position = events[-1].sequence if events else await history.top(topic)
-    return Latest([msgspec.json.decode(one.text) for one in events], position, history.epoch)
+    if not events:
+        return Latest([], await history.top(topic), history.epoch)
+    start, end = _fitting([len(one.text) for one in events], LATEST_BYTES)
+    position = events[end - 1].sequence if end else events[0].sequence - 1
+    shown = [msgspec.json.decode(one.text) for one in events[start:end]]
+    return Latest(shown, position, history.epoch, cut=start > 0)
+
+
+def _fitting(sizes: Sequence[int], room: int) -> tuple[int, int]:
+    """Return from where to where events go into a page: the newest that fit, in one piece.
+
+    Those behind are too long by themselves. The page goes on before them, so that they come by
+    its socket.
+    """
+    end = len(sizes)
+    while end and sizes[end - 1] > room:
+        end -= 1
+    start = end
+    while start and sizes[start - 1] <= room:
+        start -= 1
+        room -= sizes[start]
+    return start, end
 
 
 def notifications_of(user_id: int | str) -> str:

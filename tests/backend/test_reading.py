@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from realtime import reading
+from realtime import link, publish, reading
+from realtime.broker import Broker
 from realtime.embedded import NatsServer
+from realtime.history import Page
+from realtime.parts import make_history
 from realtime.protocol.exceptions import Unavailable
 from realtime.publish import latest, notify
 from tests.support.backend import backend, copy_of, make_stream
@@ -105,6 +108,40 @@ def test_notifications_page_brings_what_is_read() -> None:
     client = Client()
     client.force_login(user)
     assert '"read": 0' in client.get("/notifications/").text
+
+
+LONG, SHORT = "x" * 900, "x" * 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "brought", "cut"),
+    [
+        ([SHORT, SHORT], [0, 1], False),
+        ([SHORT, SHORT, SHORT, SHORT], [2, 3], True),
+        ([SHORT, LONG], [0], False),
+        ([LONG, SHORT], [1], True),
+        ([SHORT, LONG, SHORT, LONG, LONG], [2], True),
+        ([LONG, LONG], [], False),
+        ([], [], False),
+    ],
+)
+def test_latest_beyond_their_bytes_come_by_the_socket_from_where_the_page_ends(
+    monkeypatch: pytest.MonkeyPatch, sent: list[str], brought: list[int], cut: bool
+) -> None:
+    monkeypatch.setattr(publish, "LATEST_BYTES", 800)
+    notify(8, "another's, so that sequences do not begin with one")
+    topic, sequences = "user.7.notifications", [notify(7, text).sequence for text in sent]
+    page = latest(topic)
+    assert [event["seqNo"] for event in page.events] == [sequences[one] for one in brought]
+    assert page.cut is cut
+
+    async def resumed(broker: Broker) -> Page:
+        return await make_history(broker).page(topic, page.position)
+
+    later = link.run(resumed)
+    first = brought[-1] + 1 if brought else 0
+    assert [event.sequence for event in later.events] == sequences[first:]
+    assert later.complete or not sent  # no gap is claimed
 
 
 def test_stream_away_is_asked_again_only_after_a_while(

@@ -53,7 +53,7 @@ class FakeGateway:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
-    def accept(self, timeout: float = 10.0) -> Peer:
+    def accept(self, timeout: float = 30.0) -> Peer:
         """Return the next socket that the client opens."""
         try:
             return self._peers.get(timeout=timeout)
@@ -121,7 +121,7 @@ class Peer:
             pass
         self.closed.set()
 
-    def expect(self, kind: str, timeout: float = 10.0) -> Frame:
+    def expect(self, kind: str, timeout: float = 30.0) -> Frame:
         """Return the next frame, which has to be of that type."""
         try:
             frame = self._frames.get(timeout=timeout)

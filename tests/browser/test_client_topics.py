@@ -13,7 +13,7 @@ NOW = {"base": 0, "cap": 0}
 START_STORED = f"""async () => {{
     const {{ GatewayClient }} = await import("/static/realtime/client.js");
     window.log = [];
-    window.client = new GatewayClient();
+    window.client = new GatewayClient({{ replyTimeout: 60_000 }});
     client.addEventListener("message", ({{ detail }}) =>
         log.push({{ type: "message", ...detail }}));
     client.connect();
@@ -25,6 +25,19 @@ START_STORED = f"""async () => {{
 def peer(client: ClientPage, fake: FakeGateway) -> Peer:
     """Return the gateway's end of an open connection that comes back at once when lost."""
     client.start(backoff=NOW)
+    peer = fake.ready()
+    client.wait_state("open")
+    return peer
+
+
+@pytest.fixture
+def timed(client: ClientPage, fake: FakeGateway) -> Peer:
+    """Return the same, of a client that waits 300 ms for what is missing, by a clock of the test's.
+
+    So nothing is given up because an answer of the test's took its time.
+    """
+    client.stop_clock()
+    client.start(replayTimeout=300, backoff=NOW)
     peer = fake.ready()
     client.wait_state("open")
     return peer
@@ -71,7 +84,6 @@ def test_subscribe_that_may_pass_later_is_asked_again(client, peer):
     subscribe(client)
     frame = peer.expect("subscribe")
     peer.send("error", id=frame["id"], code="UNAVAILABLE", message="Later.", topic=T)
-    client.page.wait_for_timeout(0)
     client.page.clock.run_for(2_500)
     peer.subscribed(5)
     client.wait("done", name="subscribe")
@@ -259,35 +271,43 @@ def test_hole_is_replayed_and_delivered_in_order(client, peer):
     assert client.log("gap") == []
 
 
-def test_hole_that_cannot_be_filled_is_a_gap_after_the_deadline(client, peer):
+def test_hole_that_cannot_be_filled_is_a_gap_after_the_deadline(client, timed):
     subscribe(client)
-    peer.subscribed(5)
-    peer.message(T, 9)
+    timed.subscribed(5)
+    timed.message(T, 9)
     for _ in range(2):
-        assert peer.expect("replay")["fromSeq"] == 6
+        assert timed.expect("replay")["fromSeq"] == 6
+        assert client.log("gap") == []
+        client.let_pass(300)
     gap = client.wait("gap")
     assert (gap["topic"], gap["fromSeq"], gap["toSeq"]) == (T, 6, 8)
     client.wait_messages(9)
 
 
-def test_hole_is_not_given_up_while_the_gateway_cannot_look(client, peer):
+def test_hole_is_not_given_up_while_the_gateway_cannot_look(client, timed):
     subscribe(client)
-    peer.subscribed(5)
-    peer.message(T, 7)
-    for _ in range(4):
-        frame = peer.expect("replay")
-        peer.send("error", id=frame["id"], code="UNAVAILABLE", message="NATS is away.", topic=T)
+    timed.subscribed(5)
+    timed.message(T, 7)
+    for number in range(4):
+        frame = timed.expect("replay")
+        timed.send("error", id=frame["id"], code="UNAVAILABLE", message="NATS is away.", topic=T)
+        # Frames are handled in order: once this one is told, the one before it has counted.
+        timed.send("error", code="INTERNAL", message=f"{number}")
+        client.wait("error", message=f"{number}")
+        client.let_pass(300)
     assert client.log("gap") == []
-    peer.message(T, 6)
+    timed.message(T, 6)
     client.wait_messages(6, 7)
 
 
-def test_missed_events_that_do_not_follow_are_asked_for(client, peer):
+def test_missed_events_that_do_not_follow_are_asked_for(client, timed):
     subscribe(client, "{ since: 5, epoch: 'e1' }")
-    peer.subscribed(7)
-    peer.message(T, 6)
-    assert peer.expect("replay")["fromSeq"] == 7
-    peer.message(T, 7)
+    timed.subscribed(7)
+    timed.message(T, 6)
+    client.wait_messages(6)
+    client.let_pass(300)
+    assert timed.expect("replay")["fromSeq"] == 7
+    timed.message(T, 7)
     client.wait_messages(6, 7)
 
 

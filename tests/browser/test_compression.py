@@ -5,6 +5,7 @@ from __future__ import annotations
 from playwright.sync_api import Page
 
 from ..conftest import StartGateway
+from .conftest import UNHURRIED
 
 ECHO = """async ([token, data]) => {
     const ws = new WebSocket(`ws://${location.host}/ws/`);
@@ -30,7 +31,7 @@ ECHO = """async ([token, data]) => {
 def test_chromium_agrees_to_compression_and_reads_what_it_wrote(
     gateway: StartGateway, page: Page
 ) -> None:
-    site = gateway(REALTIME_COMPRESSION="true")
+    site = gateway(REALTIME_COMPRESSION="true", **UNHURRIED)
     page.goto(f"{site.url()}/login/")
     data = [f"order {number} paid, café" for number in range(500)]
     extensions, received = page.evaluate(ECHO, [site.token(), data])

@@ -243,6 +243,18 @@ def test_inbox_sorts_and_drops_what_is_known(module):
     assert got == [[5, 4, 3], [4], 3]
 
 
+def test_inbox_mark_is_not_taken_back_by_a_late_answer_that_knows_of_none(module):
+    got = module(
+        "inbox",
+        """const { NOTHING } = await import("/static/realtime/read-mark.js");
+        const inbox = new m.Inbox();
+        inbox.mark = { epoch: "e", seq: 2 };
+        inbox.mark = NOTHING;
+        return inbox.mark;""",
+    )
+    assert got == {"epoch": "e", "seq": 2}
+
+
 def test_inbox_mark_counts_for_its_stream_only(module):
     got = module(
         "inbox",

@@ -93,7 +93,7 @@ def test_playground_code_in_python_runs(live: Live, page: Page):
         "    for frame in socket:\n        print(frame)", "    print(socket.recv())"
     )
     said = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert '"status":"ok"' in said.stdout, said.stderr
 

@@ -17,7 +17,7 @@ from realtime.embedded import end, find_binary, spawn
 
 NATS = Path(__file__).parents[2] / "deploy" / "nats"
 USERS = ("gateway", "bridge", "auth", "backend", "admin", "sys")
-DEADLINE = 10
+DEADLINE = 30
 """Seconds until a condition that is waited for counts as not met."""
 
 # nats-py hands it over in lower case.

@@ -20,7 +20,7 @@ from realtime.protocol.exceptions import Unavailable
 from .nats_server import NATS, Server, nats_server
 
 NAMES = ("nats-1", "nats-2", "nats-3")
-DEADLINE = 30.0
+DEADLINE = 60.0
 STREAM = {
     "name": "GATEWAY",
     "subjects": ["user.>"],

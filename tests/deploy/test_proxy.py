@@ -112,7 +112,7 @@ def nginx(directory: Path, site: str) -> Iterator[Proxy]:
             except OSError:
                 return False
 
-        wait_until(serving, 10, what="nginx")
+        wait_until(serving, 30, what="nginx")
         yield proxy
     finally:
         end(process, 5)
@@ -120,7 +120,7 @@ def nginx(directory: Path, site: str) -> Iterator[Proxy]:
 
 def request(port: int, path: str) -> http.client.HTTPResponse:
     """Return the answer to a GET."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", path, headers={"Host": "gateway.example"})
     return connection.getresponse()
 

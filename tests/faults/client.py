@@ -89,7 +89,7 @@ class Follower(Book):
         """Say whether it is connected and holds every topic."""
         return self.client is not None and self.held >= set(self.topics)
 
-    async def start(self, timeout: float = 20.0) -> None:
+    async def start(self, timeout: float = 60.0) -> None:
         """Connect, for the first time or again, and return when every topic is held."""
         self._stopping = False
         self._task = asyncio.create_task(self._run())
@@ -117,7 +117,7 @@ class Follower(Book):
         payload: object,
         *,
         lose_ack: bool = False,
-        timeout: float = 30.0,
+        timeout: float = 90.0,
     ) -> Frame:
         """Publish until it is confirmed, and return the `ack`.
 
@@ -137,7 +137,7 @@ class Follower(Book):
 
     async def _run(self) -> None:
         while not self._stopping:
-            client = TestClient(self._url, connect=False, recorder=self.raw, timeout=5.0)
+            client = TestClient(self._url, connect=False, recorder=self.raw, timeout=15.0)
             try:
                 async with client:
                     await self._serve(client)
@@ -172,7 +172,7 @@ class Follower(Book):
             before = self.told["resumed"] + self.told["SESSION_EXPIRED"]
             fields |= {"sessionId": self.session_id, "lastSeqPerTopic": self.last}
         await client.send("connect", **fields)
-        ready = await client.expect("ready", timeout=10)
+        ready = await client.expect("ready", timeout=30)
         self.session_id = ready["sessionId"]
         self.readies += 1
         self._failures = 0
@@ -180,6 +180,7 @@ class Follower(Book):
         if resuming:
             await until(
                 lambda: self.told["resumed"] + self.told["SESSION_EXPIRED"] > before,
+                30,
                 what="resumed",
             )
         for topic in self.topics:

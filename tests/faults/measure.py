@@ -105,7 +105,7 @@ async def bystander(
         # The last ones may have been cancelled before they were sent.
         sent = publisher.published.get(topic, [])
         held = await lab.stored(topic)
-        await until(lambda: follower.app.count(topic) >= held, 30, what="the bystander's events")
+        await until(lambda: follower.app.count(topic) >= held, 60, what="the bystander's events")
         p99 = percentile(follower.delays, 0.99)
         outcome.figures["bystander p99 ms"] = round(p99 * 1000, 1)
         outcome.figures["bystander lost"] = held - follower.app.count(topic)

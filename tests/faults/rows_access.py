@@ -155,7 +155,7 @@ async def refused_resume_keeps_topics(lab: Lab, pace: Pace) -> Outcome:
         await client.ask("ping", "pong")
         await publisher.burst([topic], 5)
         with suppress(AssertionError):
-            await until(lambda: client.recorder.has_all(publisher.published), 8)
+            await until(lambda: client.recorder.has_all(publisher.published), 30)
         lost = len(client.recorder.report(publisher.published).lost)
         outcome.figures["lost"] = lost
         outcome.must(f"what `ready` named is heard: {client.ready['subscriptions']}", lost == 0)

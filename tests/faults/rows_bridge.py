@@ -103,7 +103,7 @@ async def redis_frozen(lab: Lab, pace: Pace) -> Outcome:
         try:
             # Nothing follows these, so only the stream can tell that they were lost.
             await publisher.steady(TOPICS, rate=100, seconds=1)
-            outcome.figures["found s"] = await arrived(clients, publisher.published, timeout=30)
+            outcome.figures["found s"] = await arrived(clients, publisher.published)
             await asyncio.sleep(pace.of(4, 1))
         finally:
             lab.redis.resume()
@@ -129,10 +129,10 @@ async def redis_away_at_start(lab: Lab, pace: Pace) -> Outcome:
     begun = time.monotonic()
     follower = Follower(lab.urls[:1], lab.token_of(1), TOPICS)
     try:
-        await follower.start(timeout=20)
+        await follower.start()
         outcome.figures["recover s"] = round(time.monotonic() - begun, 2)
         await publisher.steady(TOPICS, rate=50, seconds=1)
-        await arrived([follower], publisher.published, timeout=20)
+        await arrived([follower], publisher.published)
         account(outcome, [follower], publisher.published)
     except AssertionError:
         outcome.figures["told"] = str(dict(follower.told))

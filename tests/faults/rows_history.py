@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -75,7 +76,7 @@ async def beyond_retention(lab: Lab, pace: Pace) -> Outcome:
     back[1].session_id = session
     top = max(ledger.sequences)
     async with following(back):
-        await until(lambda: all(one.last[topic] >= top for one in back), 30, what="catching up")
+        await until(lambda: all(one.last[topic] >= top for one in back), 60, what="catching up")
     outcome.figures["silent gaps"] = sum(ledger.silent(one, topic, early) for one in back)
     outcome.figures["told gone"] = sum(
         gap["toSeq"] - gap["fromSeq"] + 1 for one in back for gap in one.gaps
@@ -134,7 +135,7 @@ async def stream_recreated(lab: Lab, pace: Pace) -> Outcome:
         await _stream(lab, "DELETE")
         await _stream(lab, "CREATE", info.config)
         await after.burst([topic], 80)
-        await until(lambda: all(client.resets for client in clients), 20, what="reset")
+        await until(lambda: all(client.resets for client in clients), 60, what="reset")
         async with following([away]):
             everyone = [*clients, away]
             await arrived(everyone, after.published)
@@ -181,8 +182,8 @@ async def _deleted(lab: Lab, urls: list[str]) -> Outcome:
         later = lab.publisher()
         await later.burst([topic], 40)
         with suppress(AssertionError):
-            await until(lambda: all(client.resets for client in clients), 10, what="reset")
-        await arrived(clients, later.published, timeout=10)
+            await until(lambda: all(client.resets for client in clients), 60, what="reset")
+        await arrived(clients, later.published)
         lost = sum(len(one.app.report(later.published).lost) for one in clients)
         outcome.figures["lost"] = lost
         outcome.figures["resets"] = sum(len(client.resets) for client in clients)
@@ -193,14 +194,16 @@ async def _deleted(lab: Lab, urls: list[str]) -> Outcome:
 
 async def _checked(lab: Lab) -> None:
     """Return when every web process has looked at the stream twice."""
-    asked = 0
+    asked: Counter[str] = Counter()
 
     async def hear(message: Message) -> None:
-        nonlocal asked
-        asked += 1
+        asked[message.reply.rpartition(".")[0]] += 1  # each process has an inbox of its own
+
+    def looked() -> bool:
+        return sum(times >= 2 for times in asked.values()) >= len(lab.web)
 
     subscription = await lab.broker.subscribe(f"$JS.API.STREAM.INFO.{STREAM}", hear)
-    await until(lambda: asked >= 2 * len(lab.web), 20, what="the checks of the stream")
+    await until(looked, 60, what="the checks of the stream")
     await lab.broker.unsubscribe(subscription)
 
 

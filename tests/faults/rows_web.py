@@ -53,7 +53,7 @@ async def web_crash(lab: Lab, pace: Pace) -> Outcome:
         lab.web[0].kill()
         killed = time.monotonic()
         hit = clients[::2]
-        await until(lambda: all(one.readies > 1 and one.joined for one in hit), 20)
+        await until(lambda: all(one.readies > 1 and one.joined for one in hit), 60)
         outcome.figures["reconnected s"] = round(time.monotonic() - killed, 2)
         await traffic
         await arrived(clients, publisher.published)
@@ -110,7 +110,7 @@ async def never_acknowledged(lab: Lab, pace: Pace) -> Outcome:
         await publisher.burst([topic], 2000)
         await lab.proxy.forward()
         begun = time.monotonic()
-        await until(lambda: silent.closes, 30, what="the close of a client that never acknowledges")
+        await until(lambda: silent.closes, 60, what="the close of a client that never acknowledges")
         outcome.figures["closed s"] = round(time.monotonic() - begun, 2)
         outcome.figures["close code"] = silent.closes[0]
         sent = silent.raw.receipts[topic]
@@ -212,7 +212,7 @@ async def rolling_deploy(lab: Lab, pace: Pace) -> Outcome:
                 with suppress(Exception):
                     await one.close()
             await lab.start(web)
-        await until(lambda: all(client.joined for client in clients), 20)
+        await until(lambda: all(client.joined for client in clients), 60)
         done.set()
         await asyncio.gather(traffic, writing)
         await arrived(clients, publisher.published)

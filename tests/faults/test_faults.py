@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -20,6 +20,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 QUICK = {1, 2, 4, 7, 8, 10, 12, 13, 14, 15, 20, 24, 27, 28, 29, 31, 33}
 GetLab = Callable[[Needs], Awaitable[Lab]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient() -> Iterator[None]:
+    """Have gateways wait for who is slow here: this process answers who a socket is, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REALTIME_AUTH_TIMEOUT", "6")
+        patch.setenv("REALTIME_AUTH_DEADLINE", "30")
+        yield
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

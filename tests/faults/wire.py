@@ -16,7 +16,7 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
 COMPRESSED = 0b100
 """The reserved bit of a compressed message (RSV1, RFC 7692 §6)."""
-DEADLINE = 10.0
+DEADLINE = 30.0
 """Seconds for one step, unless told otherwise."""
 
 

@@ -16,6 +16,7 @@ from playwright.sync_api import Page, expect
 from realtime.embedded import NatsServer
 from realtime.testing.client import RealtimeClient
 
+from ..browser.conftest import mark_all_read
 from ..support.ports import free_port
 from ..support.processes import ChildProcess
 from ..support.waiting import wait_until
@@ -62,7 +63,7 @@ class OwnProject:
     def run(self, *args: str) -> str:
         """Run `python ARGS` to its end and return what it wrote."""
         process = self.start(*args)
-        assert process.wait(60) == 0, process.text()
+        assert process.wait(120) == 0, process.text()
         return process.text()
 
     def follow(self, lines: list[str]) -> None:
@@ -73,7 +74,7 @@ class OwnProject:
                 continue
             process = self.start(*line.split())
             if line.startswith("manage.py serve"):
-                process.wait_for_line("Serving on", 30)
+                process.wait_for_line("Serving on", 60)
 
     def customer(self, email: str) -> str:
         """Make a customer and return the id."""
@@ -106,7 +107,8 @@ def test_view_of_theirs_notifies_a_page_of_theirs(project: OwnProject, page: Pag
     ann = project.customer("ann@example.com")
     page.goto(f"{project.url}/enter/?email=ann@example.com")
     items = page.locator("#list li")
-    page.get_by_role("button", name="Buy").click()
+    with page.expect_response("**/buy/"):
+        page.get_by_role("button", name="Buy").click()
     page.goto(f"{project.url}/")
     expect(items).to_have_text(["Tea is on its way"])  # from the stream, by the template tag
     project.run("manage.py", "notify", ann, '{"title": "Live"}')
@@ -115,7 +117,7 @@ def test_view_of_theirs_notifies_a_page_of_theirs(project: OwnProject, page: Pag
     badge = page.locator(".rt-bell-badge")
     expect(badge).to_have_text("2")
     page.locator(".rt-bell-button").click()
-    page.get_by_role("button", name="Mark all as read").click()
+    mark_all_read(page)
     expect(badge).to_be_hidden()
     page.reload()
     expect(page.locator(".rt-bell")).to_be_visible()
@@ -130,17 +132,18 @@ def test_stranger_is_not_let_in_and_error_pages_are_theirs(project: OwnProject, 
     def refused() -> bool:
         # In a thread, for Playwright keeps a loop running in this one.
         with ThreadPoolExecutor(1) as pool:
-            said = pool.submit(asyncio.run, refusal(project.url)).result(30)
+            said = pool.submit(asyncio.run, refusal(project.url)).result(120)
         assert "AUTH_" in said
         return "AUTH_FAILED" in said  # until its worker listens, it is AUTH_UNAVAILABLE
 
-    wait_until(refused, 30, what="a denial by the auth worker")
+    wait_until(refused, 60, what="a denial by the auth worker")
 
 
 async def refusal(url: str) -> str:
     """Return why a socket with a made-up cookie is not let in."""
     cookie = {"Cookie": "sessionid=made-up"}
-    client = RealtimeClient(f"{url.replace('http', 'ws', 1)}/ws/", headers=cookie, origin=url)
+    address = f"{url.replace('http', 'ws', 1)}/ws/"
+    client = RealtimeClient(address, headers=cookie, origin=url, timeout=30)
     with pytest.raises(AssertionError) as caught:
         async with client:
             pass

@@ -50,7 +50,7 @@ class Newcomer:
     def run(self, *args: str) -> None:
         """Run `python ARGS` to its end."""
         process = self.start(*args)
-        assert process.wait(60) == 0, process.text()
+        assert process.wait(120) == 0, process.text()
 
     def write(self, name: str) -> None:
         """Write a file as the README has it."""
@@ -92,7 +92,7 @@ def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
         someone.insert(urls, "\nurlpatterns = [\n", routes[1])
         someone.run(*migrate.split())
         serving = someone.start("manage.py", "gateway", "--demo")  # what `make run` does
-        serving.wait_for_line(f"http://127.0.0.1:{someone.port}", 60)
+        serving.wait_for_line(f"http://127.0.0.1:{someone.port}", 120)
         yield someone
     finally:
         for process in someone.processes:

@@ -39,7 +39,7 @@ const announcer = new Announcer(part("live"));
 
 /** What the server knew when it rendered the page. The live stream goes on exactly there. */
 const rendered = JSON.parse(document.getElementById("rt-bell-data")?.textContent ?? "null");
-let loaded = rendered !== null;
+let loaded = rendered !== null && !rendered.cut;
 
 function draw() {
   const { unread, items } = inbox;

@@ -30,8 +30,12 @@ export class Inbox {
     return this.#mark;
   }
 
-  /** @param {Mark} mark of another device or tab; it only ever moves on */
+  /**
+   * @param {Mark} mark of another device or tab; it only ever moves on: the server's answer that
+   *   nothing was marked may come after what was marked since
+   */
   set mark(mark) {
+    if (mark.seq === 0) return;
     if (mark.epoch !== this.#mark.epoch || mark.seq > this.#mark.seq) this.#mark = mark;
   }
 

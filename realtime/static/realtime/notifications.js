@@ -44,7 +44,7 @@ let loaded = false;
 /**
  * What the server knew when it rendered the page. The live stream goes on exactly there.
  *
- * @type {{events: any[], position: number, epoch: string, read: number | null} | null}
+ * @type {{events: any[], position: number, epoch: string, cut: boolean, read: number | null} | null}
  */
 let rendered = JSON.parse(document.getElementById("latest")?.textContent ?? "null");
 if (rendered !== null) {
@@ -52,7 +52,7 @@ if (rendered !== null) {
   inbox.mark = markFrom({ seqNo: rendered.read, epoch: rendered.epoch });
   inbox.add(rendered.events.map(messageFrom));
   loaded = true;
-  byId("earlier").hidden = rendered.events.length < PAGE;
+  byId("earlier").hidden = rendered.events.length < PAGE && !rendered.cut;
 }
 
 /** @type {Set<Message>} */
