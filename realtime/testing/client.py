@@ -17,6 +17,9 @@ from websockets.exceptions import ConnectionClosed
 from ..client.entered import Entered
 
 Frame = dict[str, Any]
+
+DEADLINE = 30.0
+"""Seconds for one step: reached only where something is broken, however busy the machine is."""
 _MISSING = object()
 
 
@@ -43,7 +46,7 @@ class RealtimeClient(Entered):
         headers: Mapping[str, str] | None = None,
         origin: str | None = None,
         compression: bool = True,
-        timeout: float = 10.0,
+        timeout: float = DEADLINE,
     ) -> None:
         self.url = url
         self.ready: Frame = {}
@@ -112,7 +115,7 @@ class RealtimeClient(Entered):
         """Return the close code, 1006 when there was no close frame, None while open."""
         return self.ws.close_code
 
-    async def closed(self, timeout: float = 5.0) -> int:
+    async def closed(self, timeout: float = DEADLINE) -> int:
         """Return the close code once the connection is closed.
 
         Raises:
@@ -130,7 +133,9 @@ class RealtimeClient(Entered):
         """Send one frame with just these fields."""
         await self.ws.send(json.dumps({"type": type, **fields}))
 
-    async def ask(self, type: str, reply: str, *, timeout: float = 5.0, **fields: Any) -> Frame:
+    async def ask(
+        self, type: str, reply: str, *, timeout: float = DEADLINE, **fields: Any
+    ) -> Frame:
         """Send a frame with an id and return its reply of type `reply`.
 
         Raises:
@@ -153,7 +158,7 @@ class RealtimeClient(Entered):
         message_id = message_id or uuid.uuid4().hex
         return await self.ask("publish", "ack", topic=topic, messageId=message_id, payload=payload)
 
-    async def expect(self, type: str, *, timeout: float = 5.0, **fields: Any) -> Frame:
+    async def expect(self, type: str, *, timeout: float = DEADLINE, **fields: Any) -> Frame:
         """Return the first frame of that type and those fields that was not yet taken.
 
         Args:
@@ -180,7 +185,7 @@ class RealtimeClient(Entered):
         except TimeoutError:
             self._fail(f"no {wanted} within {timeout:g} s")
 
-    async def expect_nothing(self, type: str, *, fence: float = 5.0, **fields: Any) -> None:
+    async def expect_nothing(self, type: str, *, fence: float = DEADLINE, **fields: Any) -> None:
         """Require that no such frame came before the answer to a ping sent now.
 
         It holds for what the gateway had sent or would answer before the ping, so publish and

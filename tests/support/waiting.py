@@ -10,21 +10,23 @@ from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
+DEADLINE = 30.0
+"""Seconds for one step: reached only where something is broken, however busy the machine is."""
 INTERVAL = 0.01
 """Seconds between two looks at a condition."""
 
 
 @overload
 async def until(
-    condition: Callable[[], Awaitable[T]], timeout: float = 5.0, *, what: str = ""
+    condition: Callable[[], Awaitable[T]], timeout: float = DEADLINE, *, what: str = ""
 ) -> T: ...
 
 
 @overload
-async def until(condition: Callable[[], T], timeout: float = 5.0, *, what: str = "") -> T: ...
+async def until(condition: Callable[[], T], timeout: float = DEADLINE, *, what: str = "") -> T: ...
 
 
-async def until(condition: Callable[[], Any], timeout: float = 5.0, *, what: str = "") -> Any:
+async def until(condition: Callable[[], Any], timeout: float = DEADLINE, *, what: str = "") -> Any:
     """Return what `condition` returns as soon as that is true.
 
     Args:
@@ -46,7 +48,7 @@ async def until(condition: Callable[[], Any], timeout: float = 5.0, *, what: str
         await asyncio.sleep(INTERVAL)
 
 
-def wait_until(condition: Callable[[], T], timeout: float = 5.0, *, what: str = "") -> T:
+def wait_until(condition: Callable[[], T], timeout: float = DEADLINE, *, what: str = "") -> T:
     """Do what `until` does, without an event loop."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
