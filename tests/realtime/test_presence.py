@@ -218,7 +218,11 @@ async def test_process_that_was_away_is_there_again_with_all_its_users(start: St
     await until(lambda: watching.told == ["-b", "+b"])
 
 
-async def test_new_process_reads_what_the_others_watch(start: Start) -> None:
+async def test_new_process_reads_what_the_others_watch(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing is told again by and by.
+    monkeypatch.setattr(presence, "FULL_BEATS", 10**9)
     one = await start()
     watching = one.watch()
     await watching.until_present()
