@@ -124,7 +124,7 @@ class Broker(RequestReply):
         if self._client is None:
             return
         with contextlib.suppress(Unavailable):
-            await self.flush()
+            await self.flush(2.0)
         with contextlib.suppress(TimeoutError, OSError, errors.Error):
             async with asyncio.timeout(DRAIN_TIMEOUT):
                 await self._client.close()
@@ -177,7 +177,7 @@ class Broker(RequestReply):
             with contextlib.suppress(errors.Error, OSError):
                 await self._client.unsubscribe_direct(subscription.sid)
 
-    async def flush(self, timeout: float = 2.0) -> None:
+    async def flush(self, timeout: float = 5.0) -> None:
         """Return when the server has seen everything sent so far.
 
         Raises:
@@ -189,8 +189,8 @@ class Broker(RequestReply):
             async with asyncio.timeout(timeout):
                 # nats-py sends its PING ahead of what is still buffered; the second PING
                 # follows what the first one overtook.
-                await self._client.flush(timeout=int(timeout) + 1)
-                await self._client.flush(timeout=int(timeout) + 1)
+                await self._client.flush(timeout)
+                await self._client.flush(timeout)
         except (TimeoutError, errors.Error, OSError) as exc:
             raise Unavailable("NATS does not answer.") from exc
 

@@ -168,7 +168,7 @@ class NatsServer:
         """Say whether the server process runs."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, timeout: float = 10.0) -> None:
+    def start(self, timeout: float = 30.0) -> None:
         """Start the server and return when it answers (some 20 ms); nothing when it runs.
 
         Call it from the main thread: see `spawn`.

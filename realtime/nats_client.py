@@ -162,6 +162,22 @@ class DirectClient(Client):  # type: ignore[misc]
         self._ended = True
         await super().close()
 
+    async def flush(self, timeout: float = 5.0) -> None:
+        """Return when the server has answered a PING sent now.
+
+        nats-py waits by `wait_for`, which loses a cancellation that comes with the answer (see
+        `broker._in_time`): a task that flushes again and again would then never end.
+
+        Raises:
+            TimeoutError: when it does not within `timeout` seconds.
+        """
+        if self.is_closed:
+            raise errors.ConnectionClosedError
+        answered = asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(timeout):
+            await self._send_ping(answered)
+            await answered
+
     async def subscribe_direct(self, subscription: Subscription) -> None:
         """Subscribe, with the handler in place before the first message can arrive."""
         _validate_subject(subscription.subject, strict=True)

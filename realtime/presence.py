@@ -189,9 +189,7 @@ class Presence:
             await asyncio.sleep(GATHER)
             self._news.clear()
             try:
-                await self._tell()
-                for process in tuple(self._behind):
-                    await self._read(process)
+                await self._catch_up()
             except GatewayError as exc:
                 if self._complaints.allows(asyncio.get_running_loop().time()):
                     logger.warning("presence is behind reason=%s", exc)
@@ -199,6 +197,17 @@ class Presence:
                 self._news.set()
             except Exception:
                 logger.exception("presence failed")
+
+    async def _catch_up(self) -> None:
+        try:
+            # First, for it makes the bucket: nothing keeps what is told before.
+            for process in tuple(self._behind):
+                await self._read(process)
+        except GatewayError:
+            # Those who listen now hear it all the same.
+            await self._tell()
+            raise
+        await self._tell()
 
     async def _read(self, process: str) -> None:
         """Take in what a process, or everyone, told before it was heard."""

@@ -70,6 +70,10 @@ class RedisShard(RedisSingleShardConnection):  # type: ignore[misc]
             async with asyncio.timeout(REDIS_TIMEOUT):
                 await super().subscribe(channel)
                 await confirmation
+        except asyncio.CancelledError:
+            # Redis may not have it: the next one asks again.
+            self._subscribed_to.discard(channel)
+            raise
         except (RedisError, OSError) as exc:
             self._subscribed_to.discard(channel)
             raise ConnectionError("Redis does not take the subscription.") from exc

@@ -214,7 +214,7 @@ def test_command_with_an_error_stops(settings: Settings) -> None:
 def test_command_that_serves_does_not_start_with_a_wrong_setting(command: str) -> None:
     env = {"BRIDGE": "web", "DATA_DIR": os.environ["DATA_DIR"], "NATS_URL": "nats://127.0.0.1:9"}
     with pytest.raises(AssertionError, match=r"realtime\.E005"):
-        manage(command, env=env, timeout=20)
+        manage(command, env=env)
 
 
 def test_settings_unknown_name_is_an_attribute_error() -> None:

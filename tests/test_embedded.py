@@ -20,7 +20,7 @@ from realtime import embedded
 from realtime.embedded import EmbeddedError, NatsServer, find_binary, free_port
 
 from .support.processes import PROJECT, freeze
-from .support.waiting import wait_until
+from .support.waiting import DEADLINE, wait_until
 
 
 @pytest.fixture
@@ -33,18 +33,18 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
 
 async def publish(url: str, count: int) -> None:
     """Store `count` messages in a stream, made when it is missing."""
-    connection = await nats.connect(url, connect_timeout=2)
-    stream = connection.jetstream()
+    connection = await nats.connect(url, connect_timeout=DEADLINE)
+    stream = connection.jetstream(timeout=DEADLINE)
     await stream.add_stream(StreamConfig(name="TEST", subjects=["user.>"]))
     for number in range(count):
-        await stream.publish("user.7.n", str(number).encode(), timeout=2)
+        await stream.publish("user.7.n", str(number).encode())
     await connection.close()
 
 
 async def stored(url: str) -> int:
     """Return how many messages the stream holds."""
-    connection = await nats.connect(url, connect_timeout=2)
-    info = await connection.jetstream().stream_info("TEST")
+    connection = await nats.connect(url, connect_timeout=DEADLINE)
+    info = await connection.jetstream(timeout=DEADLINE).stream_info("TEST")
     await connection.close()
     return int(info.state.messages)
 
@@ -102,7 +102,7 @@ def test_start_monitor_serves_varz(tmp_path: Path) -> None:
     server = NatsServer(tmp_path / "store", monitor=True)
     server.start()
     try:
-        with urllib.request.urlopen(f"{server.monitor_url}/varz", timeout=2) as reply:
+        with urllib.request.urlopen(f"{server.monitor_url}/varz", timeout=DEADLINE) as reply:
             assert b'"sync_always": true' in reply.read()
     finally:
         server.kill()
@@ -112,7 +112,7 @@ def test_start_config_extra_is_used(tmp_path: Path) -> None:
     server = NatsServer(tmp_path / "store", config_extra="max_payload: 4096")
     server.start()
     try:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=2) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as connection:
             assert b'"max_payload":4096' in connection.recv(4096)
     finally:
         server.kill()
@@ -236,15 +236,16 @@ async def test_parent_killed_takes_the_server_along(
 ) -> None:
     await publish(server.url, 2)
     parent.kill()
-    wait_until(lambda: not connects(server.port), 3, what="the end of the orphan")
+    wait_until(lambda: not connects(server.port), what="the end of the orphan")
     server.start()
     assert await stored(server.url) == 2
 
 
 def test_parent_killed_successor_starts_at_once(
-    server: NatsServer, parent: subprocess.Popen[str]
+    server: NatsServer, parent: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits for the lock of the one that is still going down."""
+    monkeypatch.setattr(embedded, "_LOCK_SECONDS", DEADLINE)
     parent.kill()
     server.start()
     assert server.is_alive()

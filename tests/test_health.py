@@ -19,9 +19,10 @@ from realtime.embedded import NatsServer
 from realtime.nats_client import Message
 
 from .support.client import TestClient
+from .support.gateways import PATIENT
 from .support.ports import free_port
-from .support.processes import ManageProcess, freeze
-from .support.waiting import until, wait_until
+from .support.processes import START, ManageProcess, freeze
+from .support.waiting import DEADLINE, until, wait_until
 
 READY = {
     "status": "ready",
@@ -48,7 +49,14 @@ class Web:
     def __init__(self, data_dir: Path, nats: NatsServer) -> None:
         self.nats = nats
         self.port = free_port()
-        env = {"DATA_DIR": str(data_dir), "NATS_URL": nats.url, "REDIS_URL": ""}
+        env = {
+            **PATIENT,
+            "DATA_DIR": str(data_dir),
+            "NATS_URL": nats.url,
+            "REDIS_URL": "",
+            # The drain of a test ends with its socket.
+            "REALTIME_DRAIN_SECONDS": str(DEADLINE),
+        }
         self.process = ManageProcess(
             ["serve", "--port", str(self.port)], env, log=data_dir / "serve.log"
         )
@@ -59,14 +67,23 @@ class Web:
         self.process.wait_http(f"http://127.0.0.1:{self.port}/healthz")
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
 
     def ask(self, path: str, method: str = "GET") -> Answer:
         with contextlib.closing(self.connect()) as connection:
             return ask(connection, path, method)
 
+    def wait_until_says(self, status: int, body: object) -> None:
+        """Wait for an answer of `/readyz`; on a busy machine NATS may answer it too late."""
+
+        def said() -> bool:
+            answer = self.ask("/readyz")
+            return (answer.status, answer.body) == (status, body)
+
+        wait_until(said, START, what=f"{status} {body}")
+
     def wait_ready(self) -> None:
-        wait_until(lambda: self.ask("/readyz").status == 200, 15, what="readiness")
+        self.wait_until_says(200, READY)
 
 
 def ask(connection: http.client.HTTPConnection, path: str, method: str = "GET") -> Answer:
@@ -104,12 +121,12 @@ def web(make_web: Callable[[], Web]) -> Iterator[Web]:
 def test_both_when_serving_say_so_and_are_not_to_be_cached(web: Web) -> None:
     healthy, ready = web.ask("/healthz"), web.ask("/readyz")
     assert (healthy.status, healthy.body) == (200, {"status": "ok"})
-    assert (ready.status, ready.body) == (200, READY)
     for answer in (healthy, ready):
         assert "no-store" in answer.headers["Cache-Control"]
     for path in ("/healthz", "/readyz"):
-        head = web.ask(path, "HEAD")
-        assert (head.status, head.body) == (200, None)
+        # On a busy machine NATS may answer too late for one of them.
+        wait_until(lambda path=path: web.ask(path, "HEAD").status == 200)
+        assert web.ask(path, "HEAD").body is None
 
 
 def test_ready_nats_away_is_503_until_it_is_back(web: Web) -> None:
@@ -119,14 +136,11 @@ def test_ready_nats_away_is_503_until_it_is_back(web: Web) -> None:
     assert web.ask("/healthz").status == 200
     web.nats.start()
     web.wait_ready()
-    assert web.ask("/readyz").body == READY
 
 
 def test_ready_no_auth_worker_is_503_until_one_answers(make_web: Callable[[], Web]) -> None:
     web = make_web()
-    wait_until(lambda: web.ask("/readyz").body["started"], 15, what="the start")
-    alone = web.ask("/readyz")
-    assert (alone.status, alone.body) == (503, READY | {"status": "unavailable", "auth": False})
+    web.wait_until_says(503, READY | {"status": "unavailable", "auth": False})
     web.auth_worker.start()
     web.wait_ready()
 
@@ -181,7 +195,7 @@ async def test_ready_draining_is_503_for_who_is_connected_and_refused_for_others
         await stuck.stop_reading()
         with contextlib.closing(web.connect()) as probe:
             probe.connect()
-            assert web.ask("/readyz").status == 200  # and so the probe is accepted, too
+            await asyncio.to_thread(web.wait_ready)  # and so the probe is accepted, too
             web.process.terminate()
             await until(lambda: web.process.find("draining sockets="), what="the drain")
             answer = ask(probe, "/readyz")

@@ -14,6 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from .support.client import TestClient
 from .support.recorder import Recorder, Run
 from .support.strict import strict_json
+from .support.waiting import DEADLINE
 
 
 async def handle(socket: ServerConnection) -> None:
@@ -153,7 +154,7 @@ async def test_client_stop_reading_lets_the_server_wait() -> None:
         client = TestClient(address, connect=False, read=False, receive_buffer=4096)
         async with client:
             await client.stop_reading()
-            await asyncio.wait_for(blocked.wait(), 5)
+            await asyncio.wait_for(blocked.wait(), DEADLINE)
             client.abort()
 
 
@@ -236,7 +237,7 @@ def test_first_after_and_silence_are_seconds() -> None:
     arrived(recorder, "a", ("m1", 1, 0), ("m2", 2, 1))
     first = recorder.first_after(before)
     assert first is not None
-    assert 0 <= recorder.longest_silence() <= 1
+    assert 0 <= recorder.longest_silence() <= time.monotonic() - before
     assert recorder.first_after(time.monotonic() + 1) is None
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from .support.ports import free_port
-from .support.processes import ChildProcess, ManageProcess, manage
+from .support.processes import START, ChildProcess, ManageProcess, manage
 from .support.redis import RedisServer
 from .support.waiting import until, wait_until
 
@@ -92,7 +92,7 @@ def test_terminate_running_ends_with_the_signal(child: StartChild) -> None:
 def test_stop_stubborn_is_killed_after_the_timeout(child: StartChild) -> None:
     process = child(_STUBBORN)
     process.wait_for_line("ready")
-    process.stop(timeout=0.2)
+    process.stop(timeout=3)
     assert process.returncode == -signal.SIGKILL
     assert f"got {signal.SIGTERM:d}" in process.text()
 
@@ -164,7 +164,7 @@ def test_wait_http_serving_returns_and_refusing_fails(child: StartChild, tmp_pat
 async def test_manage_process_command_runs_on_its_data(data_dir: Path) -> None:
     process = ManageProcess(["check"], {"DATA_DIR": str(data_dir)}, log=data_dir / "check.log")
     process.start()
-    await until(lambda: not process.is_alive(), 30)
+    await until(lambda: not process.is_alive(), START)
     assert process.returncode == 0, process.text()
     assert (data_dir / "secret_key").exists()
 
@@ -192,13 +192,16 @@ def test_redis_server_killed_comes_back_empty_on_its_port(redis_server: RedisSer
 def test_redis_server_paused_does_not_answer(redis_server: RedisServer) -> None:
     import redis
 
-    with redis.Redis.from_url(redis_server.url, socket_timeout=0.1, retry=None) as client:
+    with redis.Redis.from_url(redis_server.url) as client:
         assert client.ping()
-        redis_server.pause()
-        with pytest.raises(redis.exceptions.TimeoutError):
-            client.ping()
+    redis_server.pause()
+    with (
+        redis.Redis.from_url(redis_server.url, socket_timeout=0.1, retry=None) as client,
+        pytest.raises(redis.exceptions.TimeoutError),
+    ):
+        client.ping()
     redis_server.resume()
-    assert redis_server.answers()
+    wait_until(redis_server.answers)
 
 
 # Waiting.

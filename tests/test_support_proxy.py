@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from .support.proxy import Proxy
-from .support.waiting import until
+from .support.waiting import DEADLINE, until
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -35,15 +35,15 @@ async def proxy() -> AsyncIterator[Proxy]:
 
 async def dial(proxy: Proxy) -> Streams:
     """Connect to the proxy."""
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(DEADLINE):
         return await asyncio.open_connection(proxy.host, proxy.port)
 
 
 async def echoed(streams: Streams, data: bytes) -> bool:
-    """Send and say whether the same comes back within a second."""
+    """Send and say whether the same comes back."""
     reader, writer = streams
     writer.write(data)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(DEADLINE):
         return await reader.readexactly(len(data)) == data
 
 
@@ -58,9 +58,9 @@ async def silent(streams: Streams) -> bool:
 
 
 async def reset(streams: Streams) -> bool:
-    """Say whether the connection is reset within two seconds."""
+    """Say whether the connection is reset."""
     try:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(DEADLINE):
             await streams[0].read()
     except ConnectionResetError:
         return True
@@ -83,7 +83,7 @@ async def test_black_hole_open_connection_falls_silent_and_recovers(proxy: Proxy
     streams[1].write(b"during")
     assert await silent(streams)
     await proxy.forward()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(DEADLINE):
         assert await streams[0].readexactly(6) == b"during"
 
 

@@ -97,7 +97,7 @@ class Peer:
         self._children.append((child, serves))
         return child
 
-    def wait_port(self, port: int, timeout: float = 30.0) -> None:
+    def wait_port(self, port: int, timeout: float = 60.0) -> None:
         """Return when something listens there.
 
         Raises:

@@ -128,12 +128,12 @@ class Gateway(Peer):
         assert self.nats is not None
         return nats_way(self.nats.port)
 
-    def _wait_ready(self, timeout: float = 30.0) -> None:
+    def _wait_ready(self, timeout: float = 60.0) -> None:
         self.wait_port(self.port, timeout)
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             try:
-                urllib.request.urlopen(f"http://{HOST}:{self.port}/readyz", timeout=1)
+                urllib.request.urlopen(f"http://{HOST}:{self.port}/readyz", timeout=5)
                 return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)

@@ -91,7 +91,7 @@ class MemoryBroker:
         """Keep an event that no stream would."""
         self._sent.append(Sent(subject, data, headers.get(MESSAGE_ID) if headers else None))
 
-    async def flush(self, timeout: float = 2.0) -> None:
+    async def flush(self, timeout: float = 5.0) -> None:
         """Do nothing: nothing is on its way."""
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ from realtime.nats_client import Message, Subscription
 from realtime.protocol.exceptions import Unavailable
 from realtime.protocol.messages import AuthReply, AuthRequest, encode_message
 
-DEADLINE = 5.0
+DEADLINE = 30.0
 
 
 def auth_request(token: str | None = None, session_key: str | None = None) -> AuthRequest:
@@ -55,7 +55,7 @@ class FakeBroker:
     async def connect_forever(self) -> None:
         await self.reachable.wait()
 
-    async def flush(self, timeout: float = 2.0) -> None:
+    async def flush(self, timeout: float = 5.0) -> None:
         if self.away:
             raise Unavailable("NATS does not answer.")
 

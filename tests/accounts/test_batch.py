@@ -79,8 +79,8 @@ async def test_worker_answers_what_waits_with_one_look_up() -> None:
 async def test_worker_what_comes_soon_after_a_look_up_gathers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Long enough for a slow machine; the test does not wait for it to pass.
-    monkeypatch.setattr("accounts.worker._GATHER", 0.5)
+    # Long enough for a slow machine.
+    monkeypatch.setattr("accounts.worker._GATHER", 2.0)
     sizes: list[int] = []
     broker, worker = await started(sizes)
     await broker.ask("alone")

@@ -18,6 +18,7 @@ from realtime import link
 from realtime.embedded import NatsServer
 from realtime.nats_client import Message
 from tests.support.backend import close_link
+from tests.support.waiting import DEADLINE
 
 
 class Ear:
@@ -30,7 +31,7 @@ class Ear:
 
     def heard(self) -> list[tuple[str, object]]:
         """Return all that was told, once something was."""
-        assert self._news.wait(5)
+        assert self._news.wait(DEADLINE)
         return self._heard
 
     async def _hear(self, message: Message) -> None:
@@ -41,13 +42,17 @@ class Ear:
 @pytest.fixture(autouse=True)
 def nats(nats_server: NatsServer, settings: Settings) -> Iterator[NatsServer]:
     """Point this process's link at a server of the test's own."""
-    settings.REALTIME = {
-        **settings.REALTIME,
-        "NATS_URL": nats_server.url,
-        "NATS_CONNECT_TIMEOUT": 0.5,
-    }
+    settings.REALTIME = {**settings.REALTIME, "NATS_URL": nats_server.url}
     yield nats_server
     close_link()
+
+
+@pytest.fixture
+def away(nats: NatsServer, settings: Settings) -> NatsServer:
+    """End that server, and give a connection little time."""
+    settings.REALTIME = {**settings.REALTIME, "NATS_CONNECT_TIMEOUT": 0.5}
+    nats.kill()
+    return nats
 
 
 @pytest.fixture
@@ -111,10 +116,9 @@ def test_kick_unknown_user_is_one_sentence(db: None, user: str) -> None:
 
 
 def test_kick_without_nats_is_one_sentence(
-    alice: User, nats: NatsServer, capsys: pytest.CaptureFixture[str]
+    alice: User, away: NatsServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    nats.kill()
-    with pytest.raises(CommandError, match=rf"^NATS is not reachable at {nats.url}: .*\.$"):
+    with pytest.raises(CommandError, match=rf"^NATS is not reachable at {away.url}: .*\.$"):
         call_command("kick", "alice")
     assert capsys.readouterr().out == ""
     assert recorded() == []
@@ -157,9 +161,8 @@ def test_admin_action_needs_the_permission_to_change_users(client: Client, alice
 
 
 def test_admin_action_without_nats_says_so(
-    admin_client: Client, alice: User, nats: NatsServer
+    admin_client: Client, alice: User, away: NatsServer
 ) -> None:
-    nats.kill()
     page = choose(admin_client, alice)
     assert "NATS is not reachable" in page
     assert "sockets of" not in page

@@ -26,7 +26,7 @@ from realtime.broker import Broker
 from realtime.embedded import NatsServer
 from realtime.nats_client import Message
 from tests.support.backend import backend, close_link, copy_of
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE, wait_until
 
 Told = tuple[str, Any]
 Change = Callable[["World"], object]
@@ -91,7 +91,7 @@ class Ear:
         self._fenced.clear()
         # Behind everything that was posted before, and heard behind it.
         link.run(fence)
-        assert self._fenced.wait(5)
+        assert self._fenced.wait(DEADLINE)
         heard, self._heard = self._heard, []
         return heard
 

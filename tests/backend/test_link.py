@@ -24,7 +24,7 @@ from tests.support.backend import close_link
 from tests.support.ports import free_port
 from tests.support.processes import manage
 from tests.support.proxy import Proxy
-from tests.support.waiting import until, wait_until
+from tests.support.waiting import DEADLINE, until, wait_until
 
 SUBJECT = "link.test"
 THREADS = 8
@@ -116,7 +116,7 @@ async def listening(server: NatsServer, subject: str = SUBJECT) -> AsyncIterator
     inbox = Inbox()
     async with connected(server.url, name="test") as broker:
         await broker.subscribe(subject, inbox)
-        await broker.flush()
+        await broker.flush(DEADLINE)
         yield inbox
 
 
@@ -148,7 +148,7 @@ def test_run_from_many_threads_shares_one_connection(nats: NatsServer) -> None:
         barrier = threading.Barrier(THREADS)
 
         def work(_: int) -> tuple[int, str]:
-            barrier.wait(5)
+            barrier.wait(DEADLINE)
             return link.run(connection_of)
 
         found = set(pool.map(work, range(THREADS)))
@@ -180,7 +180,7 @@ async def test_arun_does_not_block_the_loop_it_is_called_from(nats: NatsServer) 
     release = threading.Event()
 
     async def wait(broker: Broker) -> str:
-        return "done" if await asyncio.to_thread(release.wait, 5) else "timed out"
+        return "done" if await asyncio.to_thread(release.wait, DEADLINE) else "timed out"
 
     waiting = asyncio.create_task(link.arun(wait))
     asyncio.get_running_loop().call_later(0.05, release.set)
@@ -247,7 +247,7 @@ def forked(work: Callable[[], str]) -> str | None:
     child.start()
     theirs.close()
     try:
-        return str(ours.recv()) if ours.poll(10) else None
+        return str(ours.recv()) if ours.poll(DEADLINE) else None
     except EOFError:
         return None
     finally:
@@ -271,12 +271,12 @@ def test_run_forked_while_a_thread_holds_the_links_lock_works_in_the_child(
     def hold() -> None:
         with link._lock:
             held.set()
-            release.wait(20)
+            release.wait(2 * DEADLINE)
 
     holder = threading.Thread(target=hold)
     holder.start()
     try:
-        assert held.wait(5)
+        assert held.wait(DEADLINE)
         assert forked(lambda: link.run(connection_of)[1]) is not None
     finally:
         release.set()
@@ -342,6 +342,7 @@ def test_run_nats_back_works_again(nats: NatsServer, settings: Settings) -> None
     nats.kill()
     with pytest.raises(Unavailable):
         link.run(connection_of)
+    settings.REALTIME = {**settings.REALTIME, "NATS_CONNECT_TIMEOUT": DEADLINE}
     nats.start()
     assert link.run(connection_of)
 
@@ -387,20 +388,29 @@ def test_post_nats_away_does_not_wait_for_it_and_the_failure_is_logged(
 
 
 def test_post_over_the_bound_is_let_go_and_said_so(
-    away: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    away: str,
+    attempts: Attempts,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    told = threading.Event()
+    attempts.hold_until(told.is_set)
     wait_until(lambda: not link._posted, 30, what="the posts of other tests to end")
     monkeypatch.setattr(link, "MAX_POSTED", 2)
     for number in range(3):
         link.post(say(b""), f"post-{number}")
     assert "post-2 let go" in caplog.text
     assert "post-1 let go" not in caplog.text
+    told.set()
     wait_until(lambda: not link._posted, what="the posts to fail")
     link.post(say(b""), "post-3")
     assert "post-3 let go" not in caplog.text
 
 
-async def test_close_lets_what_runs_end_and_what_does_not_hear_of_it(nats: NatsServer) -> None:
+async def test_close_lets_what_runs_end_and_what_does_not_hear_of_it(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "CLOSE_SECONDS", 3.0)
     one = link.Link()
     begun = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -422,7 +432,11 @@ async def test_close_lets_what_runs_end_and_what_does_not_hear_of_it(nats: NatsS
 
 
 async def test_post_of_a_process_that_ends_goes_out(nats: NatsServer) -> None:
-    script = "from realtime import commands; commands.rules_changed([7])"
+    # Users would not wait as long for a post to go out, as a busy machine may take.
+    script = (
+        "from realtime import commands, link;"
+        f"link.FINISH_SECONDS = {DEADLINE}; commands.rules_changed([7])"
+    )
     async with listening(nats, "gateway.control.acl") as inbox:
         env = {"NATS_URL": nats.url, "DATA_DIR": os.environ["DATA_DIR"]}
         await asyncio.to_thread(lambda: manage("shell", "-v", "0", "-c", script, env=env))

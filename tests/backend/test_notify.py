@@ -28,7 +28,7 @@ from realtime.protocol.jetstream import Stored
 from realtime.publish import anotify, apublish, latest, notify, publish
 from tests.support.backend import backend, copy_of, ids_stored, in_thread, make_stream, stored
 from tests.support.processes import freeze, manage
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 
 TOPIC = "user.7.notifications"
 LIVE = "live.ticker"
@@ -154,7 +154,7 @@ async def test_publish_ephemeral_reaches_its_subscriber_and_is_not_stored(
 
     async with connected(nats_server.url, name="test") as broker:
         await broker.subscribe(LIVE, take)
-        await broker.flush()
+        await broker.flush(DEADLINE)
         if how == "publish":
             result = await in_thread(publish, LIVE, 1)
         else:
@@ -168,8 +168,8 @@ async def test_publish_ephemeral_reaches_its_subscriber_and_is_not_stored(
 def test_publish_nats_frozen_is_unavailable_after_the_store_timeout(
     nats_server: NatsServer, settings: Settings
 ) -> None:
-    settings.REALTIME = {**settings.REALTIME, "STORE_TIMEOUT": 0.5}
     publish(TOPIC, 1)
+    settings.REALTIME = {**settings.REALTIME, "STORE_TIMEOUT": 0.5}
     assert nats_server.pid is not None
     freeze(nats_server.pid)
     try:

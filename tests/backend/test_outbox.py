@@ -10,12 +10,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
 from pytest_django import Settings
 
-from realtime import outbox
+from realtime import link, outbox
 from realtime.broker import connected
 from realtime.embedded import NatsServer
 from realtime.models import OutboxMessage
@@ -35,8 +36,8 @@ from tests.support.backend import (
     make_stream,
     stored,
 )
-from tests.support.processes import ManageProcess
-from tests.support.waiting import until, wait_until
+from tests.support.processes import START, ManageProcess
+from tests.support.waiting import DEADLINE, until, wait_until
 
 StartRelay = Callable[[], ManageProcess]
 
@@ -96,12 +97,12 @@ def relaying() -> Iterator[OutboxRelay]:
 
     thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
     thread.start()
-    loop, stopping = running.get(timeout=5)
+    loop, stopping = running.get(timeout=DEADLINE)
     try:
         yield relay
     finally:
         loop.call_soon_threadsafe(stopping.set)
-        thread.join(timeout=10)
+        thread.join(timeout=DEADLINE)
     assert not thread.is_alive()
 
 
@@ -144,7 +145,7 @@ def rows() -> int:
     return int(OutboxMessage.objects.count())
 
 
-def emptied(timeout: float = 15.0) -> None:
+def emptied(timeout: float = 2 * DEADLINE) -> None:
     """Return once a relay has emptied the outbox."""
     wait_until(lambda: not rows(), timeout, what="an empty outbox")
 
@@ -280,7 +281,7 @@ async def test_relay_ephemeral_topic_reaches_its_subscriber(
 
     async with connected(nats_server.url, name="test") as broker:
         await broker.subscribe(LIVE, take)
-        await broker.flush()
+        await broker.flush(DEADLINE)
         await in_thread(commit, LIVE, "one", "two")
         with relaying():
             await until(lambda: len(came) >= 2, what="the events")
@@ -305,17 +306,27 @@ def test_relay_nats_away_and_back_publishes_once_and_in_order(
 
 @pytest.mark.usefixtures("quick")
 def test_relay_killed_nats_mid_batch_publishes_once_and_in_order(
-    data: Path, nats_server: NatsServer, settings: Settings
+    data: Path, nats_server: NatsServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.REALTIME = {**settings.REALTIME, "STORE_TIMEOUT": 0.5}
+    killed, send = threading.Event(), outbox.send
     wanted = names("m", 1_500)
+
+    async def before_the_last(*event: Any) -> Stored | Queued:
+        if wanted[-1] in event:
+            # The kill comes somewhere before it.
+            await until(killed.is_set)
+        return await send(*event)
+
+    monkeypatch.setattr(outbox, "send", before_the_last)
     commit(TOPIC, *wanted)
     with relaying():
         wait_until(lambda: len(stored(TOPIC)) > 50, what="the first events")
         nats_server.kill()
+        killed.set()
         assert rows() > 0
         nats_server.start()
-        emptied(30)
+        emptied()
     assert ids_stored(TOPIC) == wanted
 
 
@@ -369,7 +380,7 @@ def test_relay_topic_that_the_stream_refuses_holds_up_no_other(
     commit(LIVE, *names("stuck", stuck))
     commit(TOPIC, "free")
     with relaying():
-        wait_until(lambda: ids_stored(TOPIC) == ["free"], 5, what="the event behind the stuck ones")
+        wait_until(lambda: ids_stored(TOPIC) == ["free"], what="the event behind the stuck ones")
     assert rows() == stuck
 
 
@@ -386,7 +397,7 @@ def test_relay_killed_between_publishing_and_deleting_stores_once(
         first = relay_process()
         wait_until(
             lambda: all(len(stored(topic)) == 30 for topic in topics),
-            15,
+            START,
             what="every event in the stream",
         )
         first.kill()
@@ -410,14 +421,14 @@ async def test_relay_killed_before_deleting_sends_an_ephemeral_event_twice_with_
 
     async with connected(nats_server.url, name="test") as broker:
         await broker.subscribe(LIVE, take)
-        await broker.flush()
+        await broker.flush(DEADLINE)
         await in_thread(commit, LIVE, "one")
         with write_lock(data):
             first = relay_process()
-            await until(lambda: came, 15, what="the event")
+            await until(lambda: came, START, what="the event")
             first.kill()
         relay_process()
-        await until(lambda: len(came) == 2, 15, what="its repeat")
+        await until(lambda: len(came) == 2, START, what="its repeat")
     assert came == ["one", "one"]
 
 
@@ -440,24 +451,24 @@ def test_relay_two_that_read_the_same_rows_publish_once_and_in_order(
     data: Path, relay_process: StartRelay
 ) -> None:
     topics = {TOPIC: names("a", 100), OTHER: names("b", 100)}
+    published: list[Message] = []
+
+    async def take(message: Message) -> None:
+        published.append(message)
+
+    link.run(lambda broker: broker.subscribe("room.*", take))
     for topic, message_ids in topics.items():
         commit(topic, *message_ids)
     with write_lock(data):
         relays = [relay_process(), relay_process()]
-        for relay in relays:
-            relay.wait_for_line("outbox relay ready")
-        wait_until(
-            lambda: all(len(stored(topic)) == 100 for topic in topics),
-            15,
-            what="every event in the stream",
-        )
+        wait_until(lambda: len(published) == 400, START, what="every event by each of them")
     emptied()
     for relay in relays:
         relay.terminate()
         assert relay.wait() == 0
-    published = [relay.find(r"stopped published=(\d+)$") for relay in relays]
+    deleted = [relay.find(r"stopped published=(\d+)$") for relay in relays]
     # Both had read everything before either could delete.
-    assert [match and match.group(1) for match in published] == ["200", "200"]
+    assert [match and match.group(1) for match in deleted] == ["200", "200"]
     assert {topic: ids_stored(topic) for topic in topics} == topics
 
 

@@ -15,7 +15,8 @@ from realtime.embedded import end, spawn
 from realtime.protocol.exceptions import NoResponder, RequestTimeout
 from realtime.protocol.messages import AuthRequest, Identity, encode_message, parse_auth_reply
 from tests.deploy.nats_server import Server
-from tests.support.waiting import until
+from tests.support.processes import START
+from tests.support.waiting import DEADLINE, until
 
 from .languages import LANGUAGES, command
 
@@ -61,11 +62,11 @@ async def ask(broker: Broker, request: bytes) -> Identity | str:
 
     async def answered() -> bytes | None:
         try:
-            return (await broker.request("gateway.auth", request, timeout=5)).data
+            return (await broker.request("gateway.auth", request, timeout=DEADLINE)).data
         except NoResponder:  # it is still starting
             return None
 
-    data = await until(answered, 15, what="a worker on gateway.auth")
+    data = await until(answered, START, what="a worker on gateway.auth")
     assert data is not None
     return parse_auth_reply(data)
 
@@ -107,5 +108,5 @@ async def test_worker_asked_what_it_cannot_read_says_nothing_and_goes_on(
 async def test_worker_without_a_key_does_not_start(tmp_path: Path, server: Server) -> None:
     env = {**os.environ, "NATS_URL": server.url("auth"), "JWT_KEY": ""}
     process = spawn(command("python", "plain_worker", tmp_path), tmp_path / "worker.log", env=env)
-    await until(lambda: process.poll() is not None, 15, what="the end of the worker")
+    await until(lambda: process.poll() is not None, START, what="the end of the worker")
     assert process.returncode != 0

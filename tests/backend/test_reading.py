@@ -18,6 +18,7 @@ from realtime.parts import make_history
 from realtime.protocol.exceptions import Unavailable
 from realtime.publish import latest, notify
 from tests.support.backend import backend, copy_of, make_stream
+from tests.support.waiting import DEADLINE
 
 from .test_notify import alice
 
@@ -32,6 +33,8 @@ def data(
 ) -> Iterator[None]:
     """Make this process a backend."""
     monkeypatch.setattr(reading, "_ask_again_at", 0.0)
+    monkeypatch.setattr(reading, "AWAY_SECONDS", 3600.0)
+    monkeypatch.setattr("realtime.publish.LATEST_TIMEOUT", DEADLINE)
     directory = copy_of(data_template, tmp_path / "data")
     with backend(directory, nats_server.url, django_db_blocker):
         make_stream()

@@ -54,9 +54,9 @@ def test_load_counts_every_event_on_every_socket(sender: Sender) -> None:
     load.open(range(20))
     publisher = Publisher(sender.way())
     publisher.publish_all([TOPIC] * 500)
-    load.run(500 * 20, 10)
+    load.run(500 * 20, 60)
     assert load.counts() == [500] * 20
-    assert 0 < max(load.latencies) < 10
+    assert 0 < max(load.latencies) < 60
     load.close()
     publisher.close()
 
@@ -66,7 +66,7 @@ def test_load_notices_that_a_peer_closed(sender: Sender) -> None:
     load = Load(sender.port, sender.dialect(TOPIC))
     load.open(range(3))
     sender.stop()
-    load.run(1, 10, turn=lambda: setattr(load, "events", int(load.closed == 3)))
+    load.run(1, 60, turn=lambda: setattr(load, "events", int(load.closed == 3)))
     assert load.closed == 3
     load.close()
 
@@ -162,7 +162,7 @@ def test_contest_measures_each_peer_once_a_round_and_skips_who_is_missing(bench:
             contestant.open(5)
 
         def measure(contestant: Contestant) -> Turn:
-            return sustain(contestant, 5, 0.2, lambda: contestant.publisher.publish(TOPIC), 4)
+            return sustain(contestant, 5, 1, lambda: contestant.publisher.publish(TOPIC), 4)
 
         bench.contest(contestants, [figure], measure)
     assert bench.skipped == {"absent": "it is not to be had"}
@@ -243,7 +243,7 @@ def test_gateway_is_started_and_delivers_to_each_user(bench: Bench) -> None:
     with bench.contestants(Gateway, dialect=lambda peer: peer.dialect(None)) as contestants:
         (contestant,) = contestants
         contestant.open(10)
-        turn = spread(contestant, 10, 0.3)
+        turn = spread(contestant, 10, 1)
         assert turn.values[0] > 0
         assert turn.lost == 0
         # Ten users take turns, so none is behind by more than the last batch.

@@ -16,7 +16,7 @@ from ..browser.fake_gateway import FakeGateway, Peer
 from ..support.gateways import Gateway, open_for_requests
 
 # Short where a test waits for them to pass, long where they must not.
-TIMING = Timing(connect=10, reply=10, publish=10, replay=0.3, again=0.05, close=0.5)
+TIMING = Timing(connect=30, reply=30, publish=30, replay=30, again=0.05, close=0.5)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -17,13 +18,14 @@ from realtime.client import (
 )
 from realtime.client.options import Timing
 
-from ..support.waiting import until
+from ..support.waiting import DEADLINE, until
+from .conftest import TIMING
 
 TOPIC = "room.a"
 
 
 async def take(messages, count: int) -> list[int]:
-    return [(await messages.get(5)).data for _ in range(count)]
+    return [(await messages.get(DEADLINE)).data for _ in range(count)]
 
 
 async def test_messages_come_in_order_and_once(scripted):
@@ -44,7 +46,7 @@ async def test_pattern_brings_the_messages_of_its_topics(scripted):
     peer.message("room.b", 6, 0, pattern="room.*")
     peer.message(TOPIC, 7, 5)  # by a subscription that is not held
     peer.message(TOPIC, 8, 5, pattern="room.*")
-    got = [await messages.get(5) for _ in range(3)]
+    got = [await messages.get(DEADLINE) for _ in range(3)]
     assert [(each.topic, each.seq_no) for each in got] == [(TOPIC, 5), ("room.b", 6), (TOPIC, 8)]
     assert {each.pattern for each in got} == {"room.*"}
     assert messages.position == 8
@@ -64,7 +66,7 @@ async def test_hole_is_asked_for_and_filled(scripted):
 
 
 async def test_hole_that_stays_becomes_a_gap(scripted):
-    one = scripted()
+    one = scripted(timing=replace(TIMING, replay=0.1))
     peer = await one.open()
     messages = await one.subscribe(peer, TOPIC, top=3)
     peer.message(TOPIC, 6)
@@ -174,7 +176,7 @@ async def test_unsubscribed_by_the_gateway_ends_after_what_was_received(scripted
     await until(lambda: one.client.topics == ())
     assert await take(messages, 1) == [1]
     with pytest.raises(Unsubscribed) as ended:
-        await messages.get(5)
+        await messages.get(DEADLINE)
     assert ended.value.reason == reason
 
 
@@ -187,7 +189,7 @@ async def test_rejoin_refused_after_a_reconnect_ends_the_iteration(scripted):
     frame = await one.expect(peer, "subscribe")
     peer.send("error", id=frame["id"], code="ACL_DENIED", message="No rule.", topic=TOPIC)
     with pytest.raises(Unsubscribed) as ended:
-        await messages.get(5)
+        await messages.get(DEADLINE)
     assert ended.value.reason == "ACL_DENIED"
 
 
@@ -264,7 +266,7 @@ async def test_qos_1_manual_confirms_when_told(scripted):
     messages = await one.subscribe(peer, TOPIC, qos=1, ack="manual")
     for seq in (1, 2, 3):
         peer.message(TOPIC, seq)
-    got = [await messages.get(5) for _ in range(3)]
+    got = [await messages.get(DEADLINE) for _ in range(3)]
     one.client.ack(got[1])
     assert (await one.expect(peer, "ack"))["seqNo"] == 2
 
@@ -275,7 +277,7 @@ async def test_qos_1_reconnect_comes_back_from_what_was_confirmed(scripted):
     messages = await one.subscribe(peer, TOPIC, qos=1, ack="manual")
     for seq in (1, 2, 3):
         peer.message(TOPIC, seq)
-    got = [await messages.get(5) for _ in range(3)]
+    got = [await messages.get(DEADLINE) for _ in range(3)]
     messages.ack(got[0])
     await one.expect(peer, "ack")
     peer.drop()
@@ -292,7 +294,7 @@ async def test_qos_1_repeat_of_what_was_confirmed_is_confirmed_again(scripted):
     peer = await one.open()
     messages = await one.subscribe(peer, TOPIC, qos=1, ack="manual")
     peer.message(TOPIC, 1)
-    messages.ack(await messages.get(5))
+    messages.ack(await messages.get(DEADLINE))
     await one.expect(peer, "ack")
     peer.message(TOPIC, 1, redelivered=True)
     assert (await one.expect(peer, "ack"))["seqNo"] == 1

@@ -9,6 +9,7 @@ import pytest
 from realtime.broker import Broker, connected
 from realtime.embedded import NatsServer
 from realtime.history import History
+from tests.support.waiting import DEADLINE
 
 from .support import CountingLayer, QueueingLayer, World, config
 
@@ -23,7 +24,7 @@ async def broker(nats_server: NatsServer) -> AsyncIterator[Broker]:
 @pytest.fixture
 async def history(broker: Broker) -> History:
     """Return the history of a stream that is there and empty."""
-    history = History(broker, config(), timeout=5)
+    history = History(broker, config(), timeout=DEADLINE)
     await history.open()
     return history
 

@@ -25,6 +25,7 @@ from realtime.protocol.messages import LAST_SEQUENCE, SEQUENCE, TIME_STAMP, Even
 from realtime.protocol.subjects import Subjects, group_for
 from realtime.rosters import Rosters
 from tests.support.strict import strict_json
+from tests.support.waiting import DEADLINE
 
 TOPIC = "room.test"
 DURABLE = ("user.>", "room.>")
@@ -66,7 +67,7 @@ def config(**changes: Any) -> dict[str, Any]:
 async def store(broker: Broker, topic: str, count: int = 1) -> list[Stored]:
     """Store so many events, each with its number as data, and return what the stream said."""
     return [
-        await broker.store(topic, str(number).encode(), headers=None, timeout=5)
+        await broker.store(topic, str(number).encode(), headers=None, timeout=DEADLINE)
         for number in range(count)
     ]
 
@@ -85,14 +86,14 @@ async def settled(*brokers: Broker) -> None:
         fence = f"fence.{uuid.uuid4().hex}"
         subscription = await broker.subscribe(fence, come_back)
         await broker.publish(fence, b"")
-        await asyncio.wait_for(back.wait(), 5)
+        await asyncio.wait_for(back.wait(), DEADLINE)
         await broker.unsubscribe(subscription)
 
 
 async def stream_api(broker: Broker, verb: str, stream: str, body: Any = None) -> Any:
     """Ask the JetStream API about a stream, as an administrator's tool does."""
     data = b"" if body is None else json.dumps(body).encode()
-    reply = await broker.request(f"$JS.API.STREAM.{verb}.{stream}", data, timeout=5)
+    reply = await broker.request(f"$JS.API.STREAM.{verb}.{stream}", data, timeout=DEADLINE)
     answer = json.loads(reply.data)
     assert "error" not in answer, answer
     return answer

@@ -20,7 +20,7 @@ from realtime.protocol.messages import SEQUENCE, Event
 from realtime.protocol.subjects import Subjects, group_for
 from tests.support.proxy import Proxy
 from tests.support.strict import strict_json
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 
 from .support import DURABLE, OPEN, TOPIC, settled, store
 
@@ -67,7 +67,9 @@ class Listener:
 
     async def message(self) -> dict[str, Any]:
         """Return the next layer message."""
-        message: dict[str, Any] = await asyncio.wait_for(self._layer.receive(self._channel), 5)
+        message: dict[str, Any] = await asyncio.wait_for(
+            self._layer.receive(self._channel), DEADLINE
+        )
         return message
 
     async def event(self) -> Event:
@@ -191,7 +193,7 @@ async def test_relay_all_requests_still_find_nobody(broker: Broker, backend: Bro
     await make_bridge(broker, InProcessChannelLayer()).relay_all()
     await settled(broker)
     with pytest.raises(NoResponder):
-        await backend.request("rpc.nobody", b"", timeout=0.5)
+        await backend.request("rpc.nobody", b"", timeout=DEADLINE)
 
 
 async def test_follow_one_topic_relays_just_that(
@@ -253,7 +255,7 @@ async def test_relay_payload_never_chooses_a_handler(
     listener = await Listener.on(layer, TOPIC)
     await make_bridge(broker, layer).relay_all()
     await settled(broker)
-    await backend.store(TOPIC, payload, headers={"type": "websocket.receive"}, timeout=5)
+    await backend.store(TOPIC, payload, headers={"type": "websocket.receive"}, timeout=DEADLINE)
     message = await listener.message()
     assert set(message) == {"type", "event"}
     assert message["type"] == EVENT_TYPE
@@ -272,7 +274,7 @@ async def test_relay_payload_that_is_no_json_travels_as_base64(
     listener = await Listener.on(layer, TOPIC)
     await make_bridge(broker, layer).relay_all()
     await settled(broker)
-    await backend.store(TOPIC, payload, headers=None, timeout=5)
+    await backend.store(TOPIC, payload, headers=None, timeout=DEADLINE)
     frame = strict_json((await listener.event()).text.decode())
     assert (frame["encoding"], frame["data"]) == ("base64", encoded)
 

@@ -26,8 +26,6 @@ from .support import TOPIC, config, settled, store, stream_api
 DEADLINE = 30.0
 """Seconds in which whatever ends by itself has ended."""
 FOREVER = 3600.0
-NOTICE = 15.0
-"""Seconds within which a black hole must be noticed."""
 
 
 class Inbox:
@@ -70,14 +68,15 @@ async def restart(server: NatsServer, *brokers: Broker) -> None:
     before = [broker.reconnects for broker in brokers]
     server.kill()
     for broker in brokers:
-        await until(lambda broker=broker: not broker.connected, 5, what="the loss noticed")
+        await until(lambda broker=broker: not broker.connected, what="the loss noticed")
     server.start()
     for broker, count in zip(brokers, before, strict=True):
         await until(
             lambda broker=broker, count=count: broker.reconnects > count and broker.connected,
-            10,
             what="the reconnect",
         )
+    # The server may take in what another connection sends before these subscribe again.
+    await settled(*brokers)
 
 
 # Connecting.
@@ -97,7 +96,7 @@ async def test_connect_given_up_at_any_moment_ends() -> None:
     # A cancellation may come at the very end of what nats-py waits for; it used to get lost there.
     for step in range(60):
         broker = Broker(url, name="test", connect_timeout=0.00005 * (step + 1))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             with pytest.raises(Unavailable):
                 await broker.connect()
 
@@ -114,7 +113,8 @@ async def test_connect_nobody_there_does_not_tell_the_password() -> None:
 async def test_connect_tls_to_a_server_without_it_is_refused(nats_server: NatsServer) -> None:
     """Or the credentials would go out in plain."""
     url = nats_server.url.replace("nats://", "tls://user:secret@")
-    broker = Broker(url, name="test", connect_timeout=0.5)
+    # One attempt has to come to the refusal.
+    broker = Broker(url, name="test", connect_timeout=3)
     with pytest.raises(Unavailable, match="does not ask for TLS"):
         await broker.connect()
     await broker.close()
@@ -125,8 +125,9 @@ async def test_connect_forever_server_comes_later_connects(nats_server: NatsServ
     broker = Broker(nats_server.url, name="test", connect_timeout=0.3)
     connecting = asyncio.create_task(broker.connect_forever())
     await asyncio.sleep(0)
+    broker._connect_timeout = DEADLINE
     nats_server.start()
-    await asyncio.wait_for(connecting, 10)
+    await asyncio.wait_for(connecting, DEADLINE)
     assert broker.connected
     await broker.close()
 
@@ -158,7 +159,7 @@ async def test_close_server_gone_returns_in_time(nats_server: NatsServer) -> Non
     await broker.connect()
     nats_server.kill()
     await until(lambda: not broker.connected)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE):
         await broker.close()
 
 
@@ -278,6 +279,21 @@ async def test_flush_given_up_leaves_a_connection_that_works(
     await broker.flush(timeout=DEADLINE)
 
 
+async def test_flush_cancelled_as_its_answer_comes_is_cancelled(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushing = asyncio.create_task(broker.flush())
+    process_pong = Client._process_pong
+
+    async def answered(client: Client) -> None:
+        await process_pong(client)
+        flushing.cancel()
+
+    monkeypatch.setattr(Client, "_process_pong", answered)
+    with pytest.raises(asyncio.CancelledError):
+        await flushing
+
+
 async def test_subscribe_queue_group_shares(broker: Broker, other: Broker) -> None:
     one, two = Inbox(), Inbox()
     await broker.subscribe("a.b", one, queue="q")
@@ -333,7 +349,7 @@ async def test_request_answered_returns_the_reply(broker: Broker, other: Broker)
     responder = Responder(other)
     await other.subscribe("rpc.echo", responder)
     await settled(other)
-    reply = await broker.request("rpc.echo", b"hi", timeout=2, headers={"Gateway-User": "7"})
+    reply = await broker.request("rpc.echo", b"hi", timeout=DEADLINE, headers={"Gateway-User": "7"})
     assert reply.data == b"re:hi"
     assert responder.asked[0].headers == {"Gateway-User": "7"}
 
@@ -342,7 +358,10 @@ async def test_request_many_at_once_get_each_their_own(broker: Broker, other: Br
     await other.subscribe("rpc.echo", Responder(other))
     await settled(other)
     replies = await asyncio.gather(
-        *(broker.request("rpc.echo", str(number).encode(), timeout=5) for number in range(200))
+        *(
+            broker.request("rpc.echo", str(number).encode(), timeout=DEADLINE)
+            for number in range(200)
+        )
     )
     assert [reply.data for reply in replies] == [f"re:{number}".encode() for number in range(200)]
 
@@ -371,17 +390,23 @@ async def test_request_second_and_late_replies_are_ignored(broker: Broker, other
     await settled(other)
     with pytest.raises(RequestTimeout):
         await broker.request("rpc.late", b"1", timeout=0.05)
+    await until(lambda: held)
     await other.publish(held[0].reply, b"too late")
-    assert (await broker.request("rpc.twice", b"2", timeout=2)).data == b"re:2"
-    assert (await broker.request("rpc.twice", b"3", timeout=2)).data == b"re:3"
+    assert (await broker.request("rpc.twice", b"2", timeout=DEADLINE)).data == b"re:2"
+    assert (await broker.request("rpc.twice", b"3", timeout=DEADLINE)).data == b"re:3"
 
 
 async def test_gather_returns_every_reply(broker: Broker, other: Broker) -> None:
     for _ in range(3):
         await other.subscribe("who", Responder(other))
     await settled(other)
-    replies = await broker.gather("who", b"x", wait=0.2)
-    assert [reply.data for reply in replies] == [b"re:x"] * 3
+
+    async def all_of_them() -> bool:
+        # On a busy machine some may come too late, to one asking or another.
+        replies = await broker.gather("who", b"x", wait=0.2)
+        return [reply.data for reply in replies] == [b"re:x"] * 3
+
+    await until(all_of_them)
 
 
 async def test_gather_nobody_listens_is_empty(broker: Broker) -> None:
@@ -392,15 +417,15 @@ async def test_gather_nobody_listens_is_empty(broker: Broker) -> None:
 
 
 async def test_store_returns_the_sequence(broker: Broker) -> None:
-    await broker.ensure_stream(config(), timeout=5)
+    await broker.ensure_stream(config(), timeout=DEADLINE)
     assert [one.sequence for one in await store(broker, TOPIC, 3)] == [1, 2, 3]
 
 
 async def test_store_same_message_id_is_a_duplicate(broker: Broker) -> None:
-    await broker.ensure_stream(config(), timeout=5)
+    await broker.ensure_stream(config(), timeout=DEADLINE)
     headers = {"Nats-Msg-Id": "7:a"}
-    first = await broker.store(TOPIC, b"1", headers=headers, timeout=5)
-    again = await broker.store(TOPIC, b"2", headers=headers, timeout=5)
+    first = await broker.store(TOPIC, b"1", headers=headers, timeout=DEADLINE)
+    again = await broker.store(TOPIC, b"2", headers=headers, timeout=DEADLINE)
     assert (first.sequence, first.duplicate) == (1, False)
     assert (again.sequence, again.duplicate) == (1, True)
 
@@ -409,11 +434,11 @@ async def test_store_duplicate_after_a_kill_is_still_one(
     broker: Broker, nats_server: NatsServer
 ) -> None:
     """A publish that is retried across a restart of the server is stored once."""
-    await broker.ensure_stream(config(), timeout=5)
+    await broker.ensure_stream(config(), timeout=DEADLINE)
     headers = {"Nats-Msg-Id": "7:a"}
-    await broker.store(TOPIC, b"1", headers=headers, timeout=5)
+    await broker.store(TOPIC, b"1", headers=headers, timeout=DEADLINE)
     await restart(nats_server, broker)
-    assert (await broker.store(TOPIC, b"1", headers=headers, timeout=5)).duplicate
+    assert (await broker.store(TOPIC, b"1", headers=headers, timeout=DEADLINE)).duplicate
 
 
 async def test_store_no_stream_there_is_unavailable(broker: Broker) -> None:
@@ -430,16 +455,16 @@ async def test_store_somebody_else_answers_is_unavailable(broker: Broker, other:
 
 
 async def test_store_refused_tells_why(broker: Broker) -> None:
-    await broker.ensure_stream(config(max_msg_size=100), timeout=5)
+    await broker.ensure_stream(config(max_msg_size=100), timeout=DEADLINE)
     with pytest.raises(Unavailable, match="message size"):
-        await broker.store(TOPIC, b"x" * 200, headers=None, timeout=1)
+        await broker.store(TOPIC, b"x" * 200, headers=None, timeout=DEADLINE)
 
 
 async def test_ensure_stream_missing_is_made_and_again_is_left_alone(broker: Broker) -> None:
-    assert await broker.stream_info("TEST", timeout=5) is None
-    made = await broker.ensure_stream(config(), timeout=5)
+    assert await broker.stream_info("TEST", timeout=DEADLINE) is None
+    made = await broker.ensure_stream(config(), timeout=DEADLINE)
     await store(broker, TOPIC, 3)
-    again = await broker.ensure_stream(config(), timeout=5)
+    again = await broker.ensure_stream(config(), timeout=DEADLINE)
     assert again.created == made.created
     assert again.state.last == 3
     for key, value in config().items():
@@ -447,10 +472,10 @@ async def test_ensure_stream_missing_is_made_and_again_is_left_alone(broker: Bro
 
 
 async def test_ensure_stream_changed_is_updated_and_keeps_what_it_holds(broker: Broker) -> None:
-    made = await broker.ensure_stream(config(), timeout=5)
+    made = await broker.ensure_stream(config(), timeout=DEADLINE)
     await store(broker, TOPIC, 3)
     changed = config(max_msgs_per_subject=5, subjects=["user.>", "room.>", "news.>"])
-    info = await broker.ensure_stream(changed, timeout=5)
+    info = await broker.ensure_stream(changed, timeout=DEADLINE)
     assert info.created == made.created
     assert info.state.last == 3
     assert info.config["max_msgs_per_subject"] == 5
@@ -458,21 +483,21 @@ async def test_ensure_stream_changed_is_updated_and_keeps_what_it_holds(broker: 
 
 
 async def test_ensure_stream_same_configuration_is_not_written(broker: Broker) -> None:
-    await broker.ensure_stream(config(), timeout=5)
+    await broker.ensure_stream(config(), timeout=DEADLINE)
     inbox = Inbox()
     await broker.subscribe("$JS.EVENT.ADVISORY.STREAM.UPDATED.>", inbox)
     await settled(broker)
-    await broker.ensure_stream(config(), timeout=5)
-    await broker.ensure_stream(config(max_msgs_per_subject=7), timeout=5)
+    await broker.ensure_stream(config(), timeout=DEADLINE)
+    await broker.ensure_stream(config(max_msgs_per_subject=7), timeout=DEADLINE)
     await until(lambda: inbox.messages)
     await settled(broker)
     assert len(inbox.messages) == 1
 
 
 async def test_ensure_stream_impossible_tells_why(broker: Broker) -> None:
-    await broker.ensure_stream(config(), timeout=5)
+    await broker.ensure_stream(config(), timeout=DEADLINE)
     with pytest.raises(Unavailable, match="overlap"):
-        await broker.ensure_stream(config(name="OTHER"), timeout=5)
+        await broker.ensure_stream(config(name="OTHER"), timeout=DEADLINE)
 
 
 async def test_ensure_stream_no_jetstream_says_so(tmp_path: Path) -> None:
@@ -485,24 +510,24 @@ async def test_ensure_stream_no_jetstream_says_so(tmp_path: Path) -> None:
         server.wait_port(port)
         async with connected(f"nats://127.0.0.1:{port}", name="test") as broker:
             with pytest.raises(Unavailable, match="JetStream is not enabled"):
-                await broker.ensure_stream(config(), timeout=2)
+                await broker.ensure_stream(config(), timeout=DEADLINE)
     finally:
         server.kill()
 
 
 async def test_direct_get_reads_what_is_held_in_order(broker: Broker) -> None:
-    await broker.ensure_stream(config(), timeout=5)
+    await broker.ensure_stream(config(), timeout=DEADLINE)
     await store(broker, TOPIC, 5)
     query = {"seq": 2, "next_by_subj": TOPIC, "batch": 3}
-    messages = await broker.direct_get("TEST", query, timeout=5)
+    messages = await broker.direct_get("TEST", query, timeout=DEADLINE)
     assert [message.data for message in messages] == [b"1", b"2", b"3"]
     assert messages[-1].headers["Nats-Num-Pending"] == "1"
 
 
 async def test_direct_get_nothing_there_is_empty(broker: Broker) -> None:
-    await broker.ensure_stream(config(), timeout=5)
+    await broker.ensure_stream(config(), timeout=DEADLINE)
     query = {"seq": 1, "next_by_subj": TOPIC, "batch": 3}
-    assert await broker.direct_get("TEST", query, timeout=5) == []
+    assert await broker.direct_get("TEST", query, timeout=DEADLINE) == []
 
 
 async def test_direct_get_no_stream_is_unavailable(broker: Broker) -> None:
@@ -511,9 +536,9 @@ async def test_direct_get_no_stream_is_unavailable(broker: Broker) -> None:
 
 
 async def test_direct_get_refused_query_is_unavailable(broker: Broker) -> None:
-    await broker.ensure_stream(config(), timeout=5)
+    await broker.ensure_stream(config(), timeout=DEADLINE)
     with pytest.raises(Unavailable, match="refused"):
-        await broker.direct_get("TEST", {"batch": -1, "multi_last": "x"}, timeout=2)
+        await broker.direct_get("TEST", {"batch": -1, "multi_last": "x"}, timeout=DEADLINE)
 
 
 class ShortAnswers:
@@ -555,14 +580,14 @@ async def test_direct_get_whole_answer_of_the_stand_in_passes(
     broker: Broker, other: Broker, nats_server: NatsServer
 ) -> None:
     answers = ShortAnswers(nats_server, [1, 2], 2)
-    assert len(await short_answer(broker, other, answers, 2)) == 2
+    assert len(await short_answer(broker, other, answers, DEADLINE)) == 2
 
 
 async def test_direct_get_last_message_missing_is_unavailable(
     broker: Broker, other: Broker, nats_server: NatsServer
 ) -> None:
     with pytest.raises(Unavailable, match="cut short"):
-        await short_answer(broker, other, ShortAnswers(nats_server, [1, 2], 3), 5)
+        await short_answer(broker, other, ShortAnswers(nats_server, [1, 2], 3), DEADLINE)
 
 
 @pytest.mark.parametrize("sent", [[1, 2], []])
@@ -576,15 +601,15 @@ async def test_direct_get_without_its_end_is_unavailable(
 async def test_direct_get_server_killed_meanwhile_is_unavailable_and_works_again(
     broker: Broker, nats_server: NatsServer
 ) -> None:
-    await broker.ensure_stream(config(), timeout=5)
+    await broker.ensure_stream(config(), timeout=DEADLINE)
     await store(broker, TOPIC, 5)
     query = {"seq": 1, "next_by_subj": TOPIC, "batch": 5}
     nats_server.kill()
     with pytest.raises(Unavailable):
         await broker.direct_get("TEST", query, timeout=0.3)
     nats_server.start()
-    await until(lambda: broker.reconnects and broker.connected, 10)
-    assert len(await broker.direct_get("TEST", query, timeout=5)) == 5
+    await until(lambda: broker.reconnects and broker.connected)
+    assert len(await broker.direct_get("TEST", query, timeout=DEADLINE)) == 5
 
 
 # The server goes and comes back.
@@ -611,10 +636,10 @@ async def test_subscribe_while_away_receives_after_the_reconnect(
 ) -> None:
     inbox = Inbox()
     nats_server.kill()
-    await until(lambda: not broker.connected)
+    await until(lambda: not broker.connected and not other.connected)
     await broker.subscribe("a.b", inbox)
     nats_server.start()
-    await until(lambda: broker.connected and other.connected, 10)
+    await until(lambda: broker.connected and other.connected)
     await settled(broker)
     await other.publish("a.b", b"1")
     await until(lambda: inbox.data == [b"1"])
@@ -627,10 +652,10 @@ async def test_unsubscribe_while_away_receives_nothing_after_the_reconnect(
     subscription = await broker.subscribe("a.b", gone)
     await broker.subscribe("a.b", kept)
     nats_server.kill()
-    await until(lambda: not broker.connected)
+    await until(lambda: not broker.connected and not other.connected)
     await broker.unsubscribe(subscription)
     nats_server.start()
-    await until(lambda: broker.connected and other.connected, 10)
+    await until(lambda: broker.connected and other.connected)
     await settled(broker)
     await other.publish("a.b", b"1")
     await until(lambda: kept.data == [b"1"])
@@ -640,7 +665,7 @@ async def test_unsubscribe_while_away_receives_nothing_after_the_reconnect(
 async def test_publish_and_request_while_away_are_unavailable_before_their_timeouts(
     broker: Broker, nats_server: NatsServer
 ) -> None:
-    await broker.ensure_stream(config(), timeout=5)
+    await broker.ensure_stream(config(), timeout=DEADLINE)
     nats_server.kill()
     await until(lambda: not broker.connected)
     async with asyncio.timeout(DEADLINE):
@@ -668,7 +693,7 @@ async def test_publish_while_away_is_not_sent_later(
     with pytest.raises(Unavailable):
         await broker.publish("a.b", b"away")
     nats_server.start()
-    await until(lambda: broker.connected and other.connected, 10)
+    await until(lambda: broker.connected and other.connected)
     await settled(other)
     await broker.publish("a.b", b"back")
     await until(lambda: inbox.data)
@@ -685,10 +710,10 @@ async def test_black_hole_is_noticed_and_left(nats_server: NatsServer, other: Br
         await settled(broker)
         proxy.black_hole()
         started = time.monotonic()
-        await until(lambda: not broker.connected, NOTICE, what="the black hole noticed")
+        await until(lambda: not broker.connected, DEADLINE, what="the black hole noticed")
         assert time.monotonic() - started > 0.5  # a silence alone is no fault
         await proxy.forward()
-        await until(lambda: broker.connected, NOTICE, what="the way back")
+        await until(lambda: broker.connected, what="the way back")
         await settled(broker)
         await other.publish("a.b", b"1")
         await until(lambda: inbox.data == [b"1"])
@@ -706,7 +731,7 @@ async def test_connection_reset_again_and_again_comes_back_each_time(
         for number in range(3):
             before = broker.reconnects
             proxy.abort()
-            await until(lambda before=before: broker.reconnects > before and broker.connected, 10)
+            await until(lambda before=before: broker.reconnects > before and broker.connected)
             await settled(broker)
             await other.publish("a.b", str(number).encode())
             await until(lambda number=number: len(inbox.data) == number + 1)
@@ -714,9 +739,9 @@ async def test_connection_reset_again_and_again_comes_back_each_time(
 
 
 async def test_stream_deleted_is_told_apart_from_no_answer(broker: Broker) -> None:
-    await broker.ensure_stream(config(), timeout=5)
+    await broker.ensure_stream(config(), timeout=DEADLINE)
     await stream_api(broker, "DELETE", "TEST")
-    assert await broker.stream_info("TEST", timeout=5) is None
+    assert await broker.stream_info("TEST", timeout=DEADLINE) is None
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -404,6 +405,32 @@ async def test_resume_too_many_topics_takes_as_many_as_may(world: World, backend
 # Time.
 
 
+class Clock:
+    """The time of day, which a test moves on; timers look at it every few milliseconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_700_000_000.0
+        self.looks = 0
+        clock = SimpleNamespace(time=self._look)
+        monkeypatch.setattr("realtime.timers.time", clock)
+        monkeypatch.setattr("realtime.authorization.time", clock)
+        monkeypatch.setattr("realtime.timers.MAX_TIMER", 0.01)
+
+    def _look(self) -> float:
+        self.looks += 1
+        return self.now
+
+    async def looked_at(self) -> None:
+        """Return when timers have looked at it, more than once."""
+        before = self.looks
+        await until(lambda: self.looks > before + 2, what="the timers")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
 async def test_deadline_without_connect_closes(world: World, backend: Backend) -> None:
     client = Client(world, backend, auth_deadline=0.02)
     await until(lambda: client.socket.closed is not None)
@@ -442,11 +469,17 @@ async def test_times_without_a_fraction_are_integers(world: World, backend: Back
     assert isinstance(ready["heartbeat"], int)
 
 
-async def test_expiry_is_announced_then_closes(world: World, backend: Backend) -> None:
-    expires_at = time.time() + 0.2
+async def test_expiry_is_announced_then_closes(
+    world: World, backend: Backend, clock: Clock
+) -> None:
+    expires_at = clock.now + 20
     backend.answer = identity(ALLOW, expires_at=expires_at)
     client = Client(world, backend)
     await client.connect()
+    clock.now = expires_at - 10
+    await until(lambda: client.socket.of("expiring"))
+    assert client.socket.closed is None
+    clock.now = expires_at
     await until(lambda: client.socket.closed is not None)
     (expiring,) = client.socket.of("expiring")
     assert expiring["expiresAt"] == pytest.approx(expires_at)
@@ -454,14 +487,17 @@ async def test_expiry_is_announced_then_closes(world: World, backend: Backend) -
     assert client.socket.closed[0] == CloseCode.TOKEN_EXPIRED
 
 
-async def test_expiry_moved_by_refresh_does_not_close(world: World, backend: Backend) -> None:
-    backend.answer = identity(ALLOW, expires_at=time.time() + 0.1)
+async def test_expiry_moved_by_refresh_does_not_close(
+    world: World, backend: Backend, clock: Clock
+) -> None:
+    backend.answer = identity(ALLOW, expires_at=clock.now + 20)
     client, fence = Client(world, backend), Client(world, backend)
     await client.connect()
     await fence.connect()
-    backend.answer = identity(ALLOW, expires_at=time.time() + 3600)
+    backend.answer = identity(ALLOW, expires_at=clock.now + 3600)
     await client.send("refresh", token="new", id=1)
     assert client.socket.of("ready")[-1]["id"] == 1
+    clock.now += 20
     await until(lambda: fence.socket.closed is not None)
     assert client.socket.closed is None
 
@@ -477,18 +513,22 @@ async def test_expired_already_is_refused(backend: Backend, client: Client, left
 
 
 async def test_expiry_beyond_the_longest_timer_holds(
-    world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
+    world: World, backend: Backend, clock: Clock
 ) -> None:
-    monkeypatch.setattr("realtime.timers.MAX_TIMER", 0.02)
-    expires_at = time.time() + 0.3
+    expires_at = clock.now + 20
     backend.answer = identity(ALLOW, expires_at=expires_at)
-    client = Client(world, backend, expiry_notice=0.1)
+    client = Client(world, backend, expiry_notice=5)
     await client.connect()
+    clock.now = expires_at - 5.1
+    await clock.looked_at()
+    assert client.socket.of("expiring") == []
+    clock.now = expires_at - 5
     await until(lambda: client.socket.of("expiring"))
-    assert time.time() >= expires_at - 0.1
+    clock.now = expires_at - 0.1
+    await clock.looked_at()
     assert client.socket.closed is None
+    clock.now = expires_at
     await until(lambda: client.socket.closed is not None)
-    assert time.time() >= expires_at
     assert client.socket.closed == (CloseCode.TOKEN_EXPIRED, "the token expired")
 
 

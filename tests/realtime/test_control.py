@@ -13,7 +13,7 @@ from realtime.embedded import NatsServer
 from realtime.holders import Holders
 from realtime.nats_client import Message
 from realtime.protocol.exceptions import Unavailable
-from realtime.protocol.messages import Identity
+from realtime.protocol.messages import Identity, ProcessStats
 from realtime.protocol.rules import parse_rules
 from realtime.protocol.session import Session
 from realtime.protocol.subjects import Subjects
@@ -26,12 +26,6 @@ Sockets = list[set[str]]
 """The topics of each socket."""
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait longer for answers: on a busy machine they may take longer than users would wait."""
-    monkeypatch.setattr("realtime.control.PRESENCE_WAIT", 1.0)
-
-
 def control(broker: Broker, **users: Sockets) -> Control:
     """Return the control of a process with these users' sockets."""
     connections = {
@@ -41,9 +35,21 @@ def control(broker: Broker, **users: Sockets) -> Control:
     return Control(broker, SUBJECTS, cast(Any, connections), Holders())
 
 
+async def told(broker: Broker, processes: int = 1) -> list[ProcessStats]:
+    """Return what so many processes tell, once all of them did so in time."""
+
+    async def in_time() -> list[ProcessStats] | None:
+        found = await control(broker).stats()
+        return found if len(found) == processes else None
+
+    found = await until(in_time, what=f"{processes} answers")
+    assert found is not None
+    return found
+
+
 async def test_stats_count_sessions_users_and_topics(broker: Broker) -> None:
     await control(broker, alice=[{"room.a", "room.b"}, {"room.a"}], bob=[set()]).start()
-    (one,) = await control(broker).stats()
+    (one,) = await told(broker)
     assert (one.sessions, one.users, one.subscriptions) == (3, 2, 3)
     assert one.topics == {"room.a": 2, "room.b": 1}
 
@@ -51,7 +57,7 @@ async def test_stats_count_sessions_users_and_topics(broker: Broker) -> None:
 async def test_stats_name_the_busiest_topics_only(broker: Broker) -> None:
     many = {f"room.{number}" for number in range(MAX_BUSIEST + 50)}
     await control(broker, alice=[many, {"room.7"}]).start()
-    (one,) = await control(broker).stats()
+    (one,) = await told(broker)
     assert one.subscriptions == len(many) + 1
     assert len(one.topics) == MAX_BUSIEST
     assert next(iter(one.topics.items())) == ("room.7", 2)
@@ -60,7 +66,7 @@ async def test_stats_name_the_busiest_topics_only(broker: Broker) -> None:
 async def test_stats_of_several_processes_are_one_each(broker: Broker) -> None:
     await control(broker, alice=[set()]).start()
     await control(broker, alice=[set(), set()]).start()
-    assert sorted(one.sessions for one in await control(broker).stats()) == [1, 2]
+    assert sorted(one.sessions for one in await told(broker, 2)) == [1, 2]
 
 
 async def test_stats_that_do_not_parse_are_left_out(broker: Broker) -> None:
@@ -69,7 +75,7 @@ async def test_stats_that_do_not_parse_are_left_out(broker: Broker) -> None:
 
     await broker.subscribe(SUBJECTS.stats, nonsense)
     await control(broker).start()
-    assert len(await control(broker).stats()) == 1
+    assert len(await told(broker)) == 1
 
 
 async def test_stats_nats_away_are_unavailable(broker: Broker, nats_server: NatsServer) -> None:
@@ -89,8 +95,13 @@ async def test_presence_names_each_user_on_the_topic_once_over_all_processes(
             session.authenticate(Identity(user, parse_rules(None, user), None, (), {"name": user}))
             holders.add("room.other" if user == "carol" else "room.a", session)
         await Control(broker, SUBJECTS, {}, holders).start()
-    assert await control(broker).presence("room.a") == [
+    everyone = [
         {"userId": "alice", "connections": 3, "info": {"name": "alice"}},
         {"userId": "bob", "connections": 1, "info": {"name": "bob"}},
     ]
+
+    async def named() -> bool:
+        return await control(broker).presence("room.a") == everyone
+
+    await until(named, what="the answers of both processes in time")
     assert await control(broker).presence("room.nobody") == []

@@ -12,6 +12,7 @@ from realtime.history import History
 from realtime.protocol.exceptions import Unavailable
 from realtime.protocol.messages import Event
 from tests.support.strict import strict_json
+from tests.support.waiting import DEADLINE, until
 
 from .support import TOPIC, config, store, stream_api
 
@@ -28,7 +29,7 @@ async def store_many(broker: Broker, topic: str, count: int) -> None:
     for start in range(0, count, 100):
         await asyncio.gather(
             *(
-                broker.store(topic, str(number).encode(), headers=None, timeout=5)
+                broker.store(topic, str(number).encode(), headers=None, timeout=DEADLINE)
                 for number in range(start, min(start + 100, count))
             )
         )
@@ -36,7 +37,7 @@ async def store_many(broker: Broker, topic: str, count: int) -> None:
 
 async def limited(broker: Broker, per_topic: int) -> History:
     """Return the history of a stream that keeps so many events a topic."""
-    history = History(broker, config(max_msgs_per_subject=per_topic), timeout=5)
+    history = History(broker, config(max_msgs_per_subject=per_topic), timeout=DEADLINE)
     await history.open()
     return history
 
@@ -76,7 +77,9 @@ async def test_tops_more_than_one_request_holds_finds_them_all(
     broker: Broker, history: History
 ) -> None:
     topics = [f"room.{number}" for number in range(1_100)]
-    await asyncio.gather(*(broker.store(topic, b"1", headers=None, timeout=10) for topic in topics))
+    await asyncio.gather(
+        *(broker.store(topic, b"1", headers=None, timeout=DEADLINE) for topic in topics)
+    )
     tops = await history.tops([*topics, "room.empty"])
     assert set(tops) == set(topics)
     assert sorted(tops.values()) == list(range(1, 1_101))
@@ -93,13 +96,13 @@ async def test_top_cancelled_asker_does_not_disturb_the_others(
     assert await second == 2
 
 
-async def test_top_nats_away_is_unavailable(broker: Broker, nats_server: NatsServer) -> None:
-    history = History(broker, config(), timeout=0.3)
-    await history.open()
+async def test_top_nats_away_is_unavailable(
+    broker: Broker, history: History, nats_server: NatsServer
+) -> None:
     nats_server.kill()
     with pytest.raises(Unavailable):
-        async with asyncio.timeout(5):
-            await history.top(TOPIC)
+        async with asyncio.timeout(DEADLINE):
+            await History(broker, config(), timeout=0.3).top(TOPIC)
 
 
 # Pages.
@@ -126,7 +129,7 @@ async def test_page_after_a_held_event_is_complete_and_chained(
 
 async def test_page_event_is_what_was_published(broker: Broker, history: History) -> None:
     headers = {"Nats-Msg-Id": "7:m1", "Gateway-Message-Id": "m1"}
-    await broker.store(TOPIC, b'{"a":1}', headers=headers, timeout=5)
+    await broker.store(TOPIC, b'{"a":1}', headers=headers, timeout=DEADLINE)
     (one,) = (await history.page(TOPIC, 0)).events
     frame = strict_json(one.text.decode())
     assert frame["data"] == {"a": 1}
@@ -251,7 +254,7 @@ async def test_page_large_events_are_cut_by_bytes_and_lose_none(
 ) -> None:
     payload = b'"' + b"x" * 200_000 + b'"'
     for _ in range(7):
-        await broker.store(TOPIC, payload, headers=None, timeout=5)
+        await broker.store(TOPIC, payload, headers=None, timeout=DEADLINE)
     found: list[int] = []
     more = True
     while more:
@@ -266,7 +269,7 @@ async def test_page_large_events_are_cut_by_bytes_and_lose_none(
 async def test_page_position_event_fills_the_byte_budget_goes_on_behind_it(
     broker: Broker, history: History
 ) -> None:
-    await broker.store(TOPIC, b'"' + b"x" * 600_000 + b'"', headers=None, timeout=5)
+    await broker.store(TOPIC, b'"' + b"x" * 600_000 + b'"', headers=None, timeout=DEADLINE)
     await store(broker, TOPIC, 2)
     page = await history.page(TOPIC, 1)
     assert sequences(page.events) == [2, 3]
@@ -375,9 +378,7 @@ async def test_info_server_restarted_keeps_the_epoch(
     await store(broker, TOPIC, 3)
     nats_server.kill()
     nats_server.start()
-    async with asyncio.timeout(10):
-        while not broker.connected or not broker.reconnects:
-            await asyncio.sleep(0.01)
+    await until(lambda: broker.connected and broker.reconnects)
     assert (await history.info()).state.last == 3
     assert history.epoch == epoch
     assert sequences((await history.page(TOPIC, 0)).events) == [1, 2, 3]

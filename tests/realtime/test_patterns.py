@@ -18,8 +18,6 @@ from tests.support.waiting import until
 
 from .support import CountingLayer, FakeSocket, deliver, fanout_over, store, stream_api
 
-DEADLINE = 10.0
-
 
 @pytest.fixture
 def layer() -> CountingLayer:
@@ -117,7 +115,7 @@ async def test_topic_and_pattern_on_one_socket_are_two_subscriptions(
     deliver(feed, socket)
     (stored,) = await store(broker, "room.a")
     fanout.check_soon()  # No bridge relays here: the topic has it from the top check.
-    await until(lambda: len(socket.frames) == 2, DEADLINE)
+    await until(lambda: len(socket.frames) == 2)
     assert {one.get("pattern") for one in socket.frames} == {"room.*", None}
     assert {one["seqNo"] for one in socket.frames} == {stored.sequence}
 
@@ -129,7 +127,7 @@ async def test_lost_announcement_of_the_last_event_is_found_by_the_top_check(
     deaf(fanout.feeds["room.*"])
     await store(broker, "room.new")
     fanout.check_soon()
-    await until(lambda: socket.frames, DEADLINE)
+    await until(lambda: socket.frames)
     assert [(one["topic"], one["seqNo"]) for one in socket.frames] == [("room.new", 1)]
 
 
@@ -141,7 +139,7 @@ async def test_lost_announcement_is_made_up_for_by_the_next_one(
     deaf(fanout.feeds["room.*"], lambda: next(hears))
     for topic in ("room.a", "room.b", "room.c"):
         await store(broker, topic)
-    await until(lambda: len(socket.frames) == 3, DEADLINE)
+    await until(lambda: len(socket.frames) == 3)
     assert socket.sequences == [1, 2, 3]
 
 
@@ -165,7 +163,7 @@ async def test_any_loss_of_announcements_leaves_order_and_nothing_out(
         for place, wants in zip(expected, wanted, strict=True):
             place += [stored.sequence] * wants
     fanout.check_soon()
-    await until(lambda: [one.sequences for one in sockets] == expected, DEADLINE)
+    await until(lambda: [one.sequences for one in sockets] == expected)
     assert not any(socket.of("gap") for socket in sockets)
 
 
@@ -210,7 +208,7 @@ async def test_left_pattern_is_heard_no_more(broker: Broker, history: History) -
     fanout.leave(feed)
     assert "room.*" in fanout.feeds
     fanout.leave(again)
-    await until(lambda: len(broker._subscriptions) == before, DEADLINE)
+    await until(lambda: len(broker._subscriptions) == before)
     assert not fanout.feeds
     await fanout.stop()
 
@@ -290,7 +288,7 @@ async def test_top_check_finds_until_where_a_pattern_is_quiet(
         fanout.check_soon()
         return feed._quiet_upto == 10
 
-    await until(quiet, DEADLINE)
+    await until(quiet)
     await stream_api(broker, "PURGE", "TEST", {"seq": 10})
     await store(broker, "room.a")
     await until(lambda: socket.frames)
@@ -306,7 +304,7 @@ async def test_quiet_stretch_ends_with_an_announcement_from_within(
     assert isinstance(feed, PatternFeed)
     feed.quiet(0, 5)
     await store(broker, "room.a", 2)
-    await until(lambda: len(socket.frames) == 2, DEADLINE)
+    await until(lambda: len(socket.frames) == 2)
     assert socket.sequences == [1, 2]
 
 
@@ -317,8 +315,8 @@ async def test_stream_recreated_is_a_reset_and_goes_on(
     socket = await watch(fanout, "room.*")
     await stream_api(broker, "DELETE", "TEST")
     fanout.check_soon()
-    await until(lambda: socket.of("reset"), DEADLINE)
+    await until(lambda: socket.of("reset"))
     assert socket.of("reset")[0]["topic"] == "room.*"
     await store(broker, "room.b")
-    await until(lambda: socket.of("message"), DEADLINE)
+    await until(lambda: socket.of("message"))
     assert socket.sequences == [1]

@@ -10,7 +10,7 @@ import random
 from realtime.broker import Broker
 from realtime.nats_client import Message
 from realtime.prices import SYMBOLS, publish_prices, topic_of, walk
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 
 
 def test_walk_stays_near_its_start_and_tells_its_change():
@@ -38,5 +38,5 @@ async def test_prices_are_published_on_a_topic_each(broker: Broker, nats_server)
     await until(lambda: len(came) == len(SYMBOLS), what="a price of each")
     assert set(json.loads(came["live.prices.TEA"].data)) == {"price", "change"}
     stopping.set()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, DEADLINE)
     assert not publisher.connected

@@ -26,7 +26,7 @@ from realtime.protocol.jetstream import Stored
 from realtime.protocol.messages import Event
 from realtime.publish import anotify, apublish, latest, notifications_of, notify, publish
 from tests.support.strict import strict_json
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE, wait_until
 
 from .support import TOPIC
 
@@ -121,7 +121,7 @@ def test_publish_from_a_thread_keeps_its_order(nats: NatsServer) -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join(10)
+    thread.join(DEADLINE)
     assert data_of(stored(nats.url, TOPIC)) == list(range(50))
 
 
@@ -139,7 +139,7 @@ def test_publish_after_a_fork_works_in_both(nats: NatsServer) -> None:
     answers: SimpleQueue[Any] = context.SimpleQueue()
     child = context.Process(target=_publish_in_a_child, args=(TOPIC, answers))
     child.start()
-    child.join(10)
+    child.join(DEADLINE)
     try:
         assert child.exitcode == 0
         assert answers.get() == 2
@@ -167,7 +167,7 @@ def test_publish_fork_while_another_thread_publishes_does_not_hang(nats: NatsSer
             answers: SimpleQueue[Any] = context.SimpleQueue()
             child = context.Process(target=_publish_in_a_child, args=(TOPIC, answers))
             child.start()
-            child.join(10)
+            child.join(DEADLINE)
             child.kill()
             assert child.exitcode == 0
             assert isinstance(answers.get(), int)
@@ -205,7 +205,7 @@ def test_publish_on_commit_hook_stores_after_the_commit(
     # The test itself is in a transaction: a hook runs outside of one.
     thread = threading.Thread(target=lambda: [callback() for callback in callbacks])
     thread.start()
-    thread.join(10)
+    thread.join(DEADLINE)
     assert results == [Stored(1)]
     assert data_of(stored(nats.url, TOPIC)) == ["hook"]
 
@@ -272,7 +272,7 @@ def test_publish_ephemeral_reaches_a_subscriber_and_has_no_sequence(nats: NatsSe
             await broker.subscribe("live.score", handler)
             await broker.flush()
             assert await apublish("live.score", 1) == Stored(0)
-            await asyncio.wait_for(come.wait(), 5)
+            await asyncio.wait_for(come.wait(), DEADLINE)
         return heard
 
     assert asyncio.run(hear()) == [b"1"]
@@ -349,6 +349,7 @@ def test_publish_server_comes_later_works(
     }
     with pytest.raises(Unavailable):
         publish(TOPIC, 1)
+    settings.REALTIME = {**settings.REALTIME, "NATS_CONNECT_TIMEOUT": DEADLINE}
     nats_server.start()
     assert publish(TOPIC, 2).sequence == 1
 
@@ -356,24 +357,28 @@ def test_publish_server_comes_later_works(
 def test_publish_server_killed_is_unavailable_then_works_again(
     nats: NatsServer, settings: Settings
 ) -> None:
-    settings.REALTIME = {**settings.REALTIME, "STORE_TIMEOUT": 0.3}
     assert publish(TOPIC, 1).sequence == 1
+    settings.REALTIME = {**settings.REALTIME, "STORE_TIMEOUT": 0.3}
     nats.kill()
     with pytest.raises(Unavailable):
         publish(TOPIC, 2)
-    # By now it is known to be away: not even the timeout is waited for.
+    current = link._current
+    assert current is not None
+    wait_until(lambda: not current._broker.connected, what="the loss noticed")
+    # Now it is known to be away: not even the timeout is waited for.
     with pytest.raises(Unavailable, match="out of reach"):
         publish(TOPIC, 2)
     nats.start()
 
     def published() -> bool:
         try:
+            # Stored once, however often its confirmation comes too late.
             publish(TOPIC, 3, message_id="m3")
         except Unavailable:
             return False
         return True
 
-    wait_until(published, 10)
+    wait_until(published)
     assert data_of(stored(nats.url, TOPIC)) == [1, 3]
 
 

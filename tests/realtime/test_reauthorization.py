@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from realtime import reauthorization
+from realtime import authentication, reauthorization
 from realtime.authentication import Authenticator
 from realtime.broker import Broker, connected
 from realtime.delivery import AckPolicy
@@ -18,9 +18,9 @@ from realtime.metrics import Metrics
 from realtime.nats_client import Message
 from realtime.protocol.exceptions import AuthFailed, AuthUnavailable, CloseCode
 from realtime.protocol.messages import AuthReply, AuthRequest, encode_message
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 
-from .support import TOPIC, World, turns
+from .support import TOPIC, World, settled, turns
 from .test_connection import ALLOW, OTHER, Backend, Client, identity
 
 LONG = 3600.0
@@ -258,12 +258,15 @@ class Workers:
     def __init__(self) -> None:
         self.asked = 0
         self.answers: list[AuthReply | None] = []
+        self.unanswered: list[Message] = []
 
     async def take(self, broker: Broker, message: Message) -> None:
         """Answer with the next of `answers`; None leaves it unanswered."""
         self.asked += 1
         reply = self.answers.pop(0)
-        if reply is not None:
+        if reply is None:
+            self.unanswered.append(message)
+        else:
             await broker.publish(message.reply, encode_message(reply))
 
 
@@ -272,7 +275,11 @@ YES = AuthReply(success=True, user_id="7")
 
 
 @pytest.fixture
-async def asking(nats_server: NatsServer) -> AsyncIterator[tuple[Authenticator, Workers]]:
+async def asking(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Authenticator, Workers, Broker]]:
+    """Return who asks, who answers, and their connection; nothing is asked again by itself."""
+    monkeypatch.setattr(authentication, "PATIENCE", (LONG, LONG))
     workers = Workers()
     async with connected(nats_server.url, name="asking") as broker:
 
@@ -280,32 +287,43 @@ async def asking(nats_server: NatsServer) -> AsyncIterator[tuple[Authenticator, 
             await workers.take(broker, message)
 
         await broker.subscribe("auth", take, queue="auth")
-        await broker.flush()
-        yield Authenticator(broker, "auth", 2.0, Metrics()), workers
+        await settled(broker)
+        yield Authenticator(broker, "auth", LONG, Metrics()), workers, broker
 
 
-async def test_question_unanswered_is_put_again(asking: tuple[Authenticator, Workers]) -> None:
-    authenticator, workers = asking
+Asking = tuple[Authenticator, Workers, Broker]
+
+
+async def test_question_unanswered_is_put_again(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authenticator, workers, _ = asking
+    monkeypatch.setattr(authentication, "PATIENCE", (0.05, LONG))
     workers.answers = [None, YES]
     assert (await authenticator.authenticate_again(REQUEST)).user_id == "7"
     assert workers.asked == 2
 
 
 async def test_question_never_answered_is_put_three_times(
-    asking: tuple[Authenticator, Workers],
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    authenticator, workers = asking
+    authenticator, workers, broker = asking
+    monkeypatch.setattr(authentication, "PATIENCE", (0.05, 0.05))
+    # All three are put in a tenth of a second of these.
+    authenticator._timeout = 3.0
     workers.answers = [None] * 10
     with pytest.raises(AuthUnavailable):
         await authenticator.authenticate_again(REQUEST)
+    await settled(broker)
     assert workers.asked == 3
 
 
-async def test_question_denied_is_put_once(asking: tuple[Authenticator, Workers]) -> None:
-    authenticator, workers = asking
+async def test_question_denied_is_put_once(asking: Asking) -> None:
+    authenticator, workers, broker = asking
     workers.answers = [AuthReply(success=False, error="gone")]
     with pytest.raises(AuthFailed, match="gone"):
         await authenticator.authenticate_again(REQUEST)
+    await settled(broker)
     assert workers.asked == 1
 
 
@@ -313,18 +331,21 @@ async def test_question_without_workers_fails_at_once(nats_server: NatsServer) -
     async with connected(nats_server.url, name="asking") as broker:
         with pytest.raises(AuthUnavailable):
             await asyncio.wait_for(
-                Authenticator(broker, "auth", LONG, Metrics()).authenticate_again(REQUEST), 5
+                Authenticator(broker, "auth", LONG, Metrics()).authenticate_again(REQUEST),
+                DEADLINE,
             )
 
 
 async def test_questions_beyond_the_bound_wait(
-    asking: tuple[Authenticator, Workers],
+    asking: Asking,
 ) -> None:
-    authenticator, workers = asking
+    authenticator, workers, broker = asking
     authenticator._again = asyncio.Semaphore(2)
-    workers.answers = [None, None, *[YES] * 20]
+    workers.answers = [None, None, *[YES] * 4]
     questions = [asyncio.create_task(authenticator.authenticate_again(REQUEST)) for _ in range(6)]
     await until(lambda: workers.asked == 2)
-    await turns()
+    await settled(broker)
     assert workers.asked == 2
+    for message in workers.unanswered:
+        await broker.publish(message.reply, encode_message(YES))
     assert [one.user_id for one in await asyncio.gather(*questions)] == ["7"] * 6

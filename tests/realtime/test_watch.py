@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -74,10 +75,22 @@ async def look(world: World, topic: str) -> FakeSocket:
     return socket
 
 
-async def told(socket: FakeSocket) -> Any:
-    """Return the data of the latest event, once there is one."""
-    await until(lambda: socket.of("message"), what="figures")
-    return socket.of("message")[-1]["data"]
+async def told(socket: FakeSocket, wanted: Callable[[Any], bool] = lambda data: True) -> Any:
+    """Return the data of the latest event, once there is one that is wanted.
+
+    A process may answer too late for one event, on a busy machine, and is in another.
+    """
+
+    def latest() -> Any:
+        found = socket.of("message")
+        return found and wanted(found[-1]["data"]) and found[-1]["data"]
+
+    return await until(latest, what="figures")
+
+
+def processes(count: int) -> Callable[[Any], bool]:
+    """Return whether so many processes are in an event's data."""
+    return lambda data: len(data["processes"]) == count
 
 
 async def test_every_process_is_told_apart_and_the_newest_connection_is_first(
@@ -86,8 +99,8 @@ async def test_every_process_is_told_apart_and_the_newest_connection_is_first(
     now = asyncio.get_running_loop().time()
     await process(connection("7", now - 50, "room.a", name="ann"))
     await process(connection("8", now - 5), connection("8", now - 500))
-    data = await told(await look(world, NEWEST_TOPIC))
-    assert len(data["processes"]) == 2
+    data = await told(await look(world, NEWEST_TOPIC), processes(2))
+    passed = asyncio.get_running_loop().time() - now
     assert data["processes"][0]["figures"]["metrics"]["latency"]["counts"]
     assert [one["userId"] for one in data["connections"]] == ["8", "7", "8"]
     ann = data["connections"][1]
@@ -95,7 +108,7 @@ async def test_every_process_is_told_apart_and_the_newest_connection_is_first(
         *("ann", "192.0.2.1"),
         *(["room.a"], 1),
     )
-    assert 50 <= ann["age"] < 60
+    assert 50 <= ann["age"] <= 50.1 + passed
 
 
 async def test_nobody_is_asked_while_nobody_looks(
@@ -119,7 +132,8 @@ async def test_user_that_is_looked_for_is_found_in_every_process(
 ) -> None:
     await process(connection("7", 0.0), connection("8", 0.0))
     await process(connection("7", 1.0))
-    data = await told(await look(world, f"{USER_TOPICS}7"))
+    socket = await look(world, f"{USER_TOPICS}7")
+    data = await told(socket, lambda data: len(data["connections"]) == 2)
     assert [one["session"] for one in data["connections"]] == ["7-1", "7-0"]
     assert "processes" not in data
 
@@ -132,9 +146,10 @@ async def test_what_is_told_is_bounded(world: World, process: Any) -> None:
     socket = await look(world, NEWEST_TOPIC)
     for user in range(MAX_USERS + 5):
         await look(world, f"{USER_TOPICS}{user}")
-    shown = (await told(socket))["connections"]
+    shown = (await told(socket, processes(2)))["connections"]
+    passed = asyncio.get_running_loop().time() - now
     assert len(shown) == NEWEST
-    assert max(one["age"] for one in shown) < NEWEST / 2 + 10
+    assert max(one["age"] for one in shown) < NEWEST / 2 + 1 + passed
     full = next(one for one in shown if one["topicCount"])
     assert (len(full["topics"]), full["topicCount"]) == (SHOWN_TOPICS, len(many))
 
@@ -157,11 +172,15 @@ async def test_answer_that_does_not_parse_is_left_out(
 
     await broker.subscribe(SUBJECT, nonsense)
     await process(connection("7", 0.0))
-    assert len((await told(await look(world, NEWEST_TOPIC)))["processes"]) == 1
+    await told(await look(world, NEWEST_TOPIC), processes(1))
 
 
 async def test_question_that_does_not_parse_is_not_answered(process: Any, broker: Broker) -> None:
     await process(connection("7", 0.0))
     assert await broker.gather(SUBJECT, b"what?", wait=0.1) == []
-    (report,) = await broker.gather(SUBJECT, msgspec.json.encode({"users": []}), wait=0.1)
-    assert report.data
+
+    async def answered() -> bool:
+        question = msgspec.json.encode({"users": []})
+        return len(await broker.gather(SUBJECT, question, wait=0.1)) == 1
+
+    await until(answered)

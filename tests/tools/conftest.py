@@ -77,7 +77,7 @@ class Tools:
                 input=stdin,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=180,
                 check=False,
             )
         )
@@ -99,4 +99,4 @@ def tools(live: Gateway, tmp_path: Path, request: pytest.FixtureRequest) -> Tool
 
 def listening(process: ManageProcess) -> None:
     """Wait until a consumer is connected; what it prints later it was there for."""
-    process.wait_for_line("connection open", 20)
+    process.wait_for_line("connection open")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ..support.ports import free_port
-from ..support.processes import PROJECT
+from ..support.processes import PROJECT, START
 from .conftest import listening
 
 
@@ -24,7 +24,7 @@ def test_nobody_there_has_its_exit_code(tools, scheme):
 
 
 def test_timeout_without_count_is_a_normal_end(tools, topic):
-    done = tools.run("consume", "-u", tools.ws, "-t", topic, "--timeout", "3")
+    done = tools.run("consume", "-u", tools.ws, "-t", topic, "--timeout", "8")
     assert (done.code, done.out) == (0, "")
 
 
@@ -53,7 +53,7 @@ def test_ctrl_c_while_it_is_loaded_ends_it_quietly(tools, tmp_path):
     (tmp_path / "slow.py").write_text("import time; print('loading'); time.sleep(60)")
     loading = {"PYTHONPATH": str(tmp_path), "DJANGO_SETTINGS_MODULE": "slow"}
     consumer = tools.start("consume", "-u", tools.nats, "-t", "room.a", **loading)
-    consumer.wait_for_line("loading", 20)
+    consumer.wait_for_line("loading")
     consumer.signal(signal.SIGINT)
     assert consumer.wait() == 130
     assert consumer.text() == "loading\n"
@@ -72,7 +72,7 @@ def test_reader_that_goes_away_ends_it_at_once(tools, topic):
     try:
         assert topic in consumer.stdout.readline()
         consumer.stdout.close()  # nothing more is published: it has to notice by itself
-        assert consumer.wait(20) == 0
+        assert consumer.wait(START) == 0
         log = consumer.stderr.read()
         assert "BrokenPipe" not in log
         assert "Traceback" not in log
@@ -102,10 +102,10 @@ def test_output_that_was_closed_at_the_start_is_as_if_nobody_reads(tools, topic,
 
 def test_reason_why_nats_is_not_reached_is_told(tools):
     url = f"nats://127.0.0.1:{free_port()}"
-    done = tools.run("produce", "-u", url, "-t", "room.a", "-m", "1", "--timeout", "1")
-    assert "NATS was not reached within 1 s: " in done.log.splitlines()[-1]
+    done = tools.run("produce", "-u", url, "-t", "room.a", "-m", "1", "--timeout", "3")
+    assert "NATS was not reached within 3 s: " in done.log.splitlines()[-1]
     assert "refused" in done.log.splitlines()[-1]
-    done = tools.run("consume", "-u", url, "-t", "room.a", "--timeout", "1")
+    done = tools.run("consume", "-u", url, "-t", "room.a", "--timeout", "3")
     assert "no connection, trying again reason=" in done.log
 
 
@@ -118,7 +118,7 @@ def test_scenario_is_sent_to_its_end_though_nobody_reads_the_output(tools, topic
     )
     try:
         sending.stdout.close()
-        assert sending.wait(30) == 0
+        assert sending.wait(START) == 0
     finally:
         sending.kill()
         sending.wait()
@@ -142,7 +142,7 @@ def test_full_disk_under_a_dump_is_told(tools, topic, tmp_path, messages):
     dump = str(tmp_path / "dump.yaml")
     consume = ("consume", "-u", tools.nats, "-t", topic, "--since", "0", "--dump", dump)
     # No file may be larger than nothing: what a full disk is, with another name for the error.
-    done = tools.run(*consume, "--timeout", "3", shell='ulimit -f 0; exec "$@"')
+    done = tools.run(*consume, "--timeout", "8", shell='ulimit -f 0; exec "$@"')
     assert done.code == 1
     assert f"{dump} cannot be written: " in done.log
     assert "Traceback" not in done.log

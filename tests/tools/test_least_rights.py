@@ -28,7 +28,7 @@ STREAM = {
     ],
 )
 def test_what_nats_does_not_allow_is_denied(tools, tmp_path, user, args, verb):
-    timeout = ("--timeout", "1") if args[0] == "produce" else ("--timeout", "20")
+    timeout = ("--timeout", "5") if args[0] == "produce" else ("--timeout", "60")
     with nats_server(tmp_path) as server:
         url = ("-u", server.url(user))
         done = tools.run(*args, *url, *timeout, NATS_INBOX_PREFIX=f"_INBOX_{user}")
@@ -41,10 +41,10 @@ async def test_replies_come_to_the_inbox_that_the_settings_name(tools, tmp_path)
     with nats_server(tmp_path) as server:
         inbox = {"inbox_prefix": "_INBOX_gateway"}
         async with connected(server.url("gateway"), name="test", **inbox) as broker:
-            await broker.ensure_stream(STREAM, timeout=5)
+            await broker.ensure_stream(STREAM, timeout=30)
         send = ("produce", "-u", server.url("backend"), "-t", "room.a", "-m", "1")
         sent = tools.run(*send, NATS_INBOX_PREFIX="_INBOX_backend")
         assert (sent.code, "seq=1" in sent.log) == (0, True), sent.log
-        refused = tools.run(*send, "--timeout", "1")
+        refused = tools.run(*send, "--timeout", "5")
         assert refused.code == 3
         assert 'permissions violation for subscription to "_inbox.' in refused.log

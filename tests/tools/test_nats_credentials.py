@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ..deploy.nats_server import nats_server
+from ..support.processes import START
 from .conftest import listening
 
 PASSWORD = 'authorization { user: "shop", password: "right" }\n'
@@ -52,7 +53,7 @@ def test_consumer_whose_password_was_changed_meanwhile_ends_denied(tools, tmp_pa
         listening(consumer)
         config.write_text(f"jetstream {{}}\n{PASSWORD.replace('right', 'other')}")
         os.kill(server.pid, signal.SIGHUP)
-        assert consumer.wait(30) == 4
+        assert consumer.wait(START) == 4
     assert "NATS refused the user, password or token" in consumer.text()
     assert "Traceback" not in consumer.text()
 

@@ -8,7 +8,8 @@ import pytest
 
 from realtime.broker import Broker, connected
 
-from ..support.waiting import until
+from ..support.processes import START
+from ..support.waiting import DEADLINE, until
 from .test_least_rights import STREAM
 
 RENEWED = "the stream was made anew"
@@ -16,10 +17,10 @@ RENEWED = "the stream was made anew"
 
 async def make_anew(broker: Broker, *payloads: int) -> str:
     """Make the stream, in place of the one that is there, and return its epoch."""
-    await broker.request("$JS.API.STREAM.DELETE.GATEWAY", b"", timeout=5)
-    info = await broker.ensure_stream(STREAM, timeout=5)
+    await broker.request("$JS.API.STREAM.DELETE.GATEWAY", b"", timeout=DEADLINE)
+    info = await broker.ensure_stream(STREAM, timeout=DEADLINE)
     for payload in payloads:
-        await broker.store("room.a", b"%d" % payload, headers=None, timeout=5)
+        await broker.store("room.a", b"%d" % payload, headers=None, timeout=DEADLINE)
     return info.created
 
 
@@ -37,7 +38,7 @@ def consume(tools, nats_server):
     def run(since: int, count: int, *options: str):
         return tools.run(
             *("consume", "-u", nats_server.url, "-t", "room.a", "--log", "json"),
-            *("--since", str(since), "--count", str(count), "--timeout", "20", *options),
+            *("--since", str(since), "--count", str(count), "--timeout", "60", *options),
         )
 
     return run
@@ -48,12 +49,12 @@ async def test_stream_made_anew_while_it_runs_is_told_and_read_whole(tools, nats
     consumer = tools.start(
         *("consume", "-u", nats_server.url, "-t", "room.a", "--since", "0", "--count", "8"),
     )
-    await until(lambda: consumer.find(" 3$"), 20, what="the old stream's last event")
+    await until(lambda: consumer.find(" 3$"), START, what="the old stream's last event")
     # Frozen, it cannot see the new stream before that has gone past the old one's end.
     consumer.pause()
     await make_anew(broker, 4, 5, 6, 7, 8)
     consumer.resume()
-    await until(lambda: not consumer.is_alive(), 20, what="the end")
+    await until(lambda: not consumer.is_alive(), what="the end")
     assert consumer.returncode == 0
     printed = re.findall(r" room\.a seq=(\d+) .* (\d+)$", consumer.text(), re.MULTILINE)
     assert printed == [
@@ -97,7 +98,7 @@ def test_epoch_of_another_stream_is_told_by_the_gateway_too(tools, topic):
         tools.run("produce", "-u", tools.nats, "-t", topic, "-m", str(number))
     done = tools.run(
         *("consume", "-u", tools.ws, "-t", topic, "--log", "json", "--count", "3"),
-        *("--since", "1", "--epoch", "2020-01-01T00:00:00Z", "--timeout", "20"),
+        *("--since", "1", "--epoch", "2020-01-01T00:00:00Z", "--timeout", "60"),
     )
     assert (done.code, done.data) == (0, [0, 1, 2])
     assert "Reset(" in done.log

@@ -10,8 +10,9 @@ import yaml
 from realtime.broker import connected
 from realtime.nats_client import Message
 
+from ..support.processes import START
 from ..support.proxy import Proxy
-from ..support.waiting import until, wait_until
+from ..support.waiting import DEADLINE, until, wait_until
 from .conftest import listening
 
 
@@ -68,7 +69,7 @@ def test_scenario_with_a_mistake_sends_nothing(tools, topic, tmp_path):
     assert "missing.json cannot be read" in sent.log
     got = tools.run(
         *("consume", "-u", tools.nats, "-t", topic),
-        *("--since", "0", "--count", "1", "--timeout", "3"),
+        *("--since", "0", "--count", "1", "--timeout", "8"),
     )
     assert (got.code, got.out) == (5, "")
 
@@ -76,15 +77,15 @@ def test_scenario_with_a_mistake_sends_nothing(tools, topic, tmp_path):
 async def test_consume_reconnects_and_resumes(tools, topic, live):
     async with Proxy(live.ports[0]) as proxy:
         url = f"ws://127.0.0.1:{proxy.port}/ws/"
-        consumer = tools.start("consume", "-u", url, "-t", topic, "--count", "30")
-        await until(lambda: consumer.find("connection open"), 20)
+        consumer = tools.start("consume", "-u", url, "-t", topic, "--since", "0", "--count", "30")
+        await until(lambda: consumer.find("connection open"), START)
         async with live.client(live.token("bob")) as bob:
             for n in range(30):
                 await bob.publish(topic, {"n": n})
                 if n == 10:
-                    await until(lambda: consumer.find(r'"n":10'), 10)
+                    await until(lambda: consumer.find(r'"n":10'))
                     proxy.abort()
-        await until(lambda: not consumer.is_alive(), 20)
+        await until(lambda: not consumer.is_alive())
     assert consumer.returncode == 0
     numbers = [json.loads(line.split()[-1])["n"] for line in consumer.text().splitlines()
                if topic in line and '{"n"' in line]  # fmt: skip
@@ -97,11 +98,11 @@ async def test_consume_on_nats_resumes_from_the_stream(tools, topic, live):
         url = f"nats://127.0.0.1:{proxy.port}"
         consumer = tools.start("consume", "-u", url, "-t", topic, "--since", "0", "--count", "20")
         for n in range(20):
-            await broker.store(topic, b'{"n":%d}' % n, headers=None, timeout=5)
+            await broker.store(topic, b'{"n":%d}' % n, headers=None, timeout=DEADLINE)
             if n == 5:
-                await until(lambda: consumer.find(r'"n":5'), 20)
+                await until(lambda: consumer.find(r'"n":5'), START)
                 proxy.abort()
-        await until(lambda: not consumer.is_alive(), 20)
+        await until(lambda: not consumer.is_alive())
     assert consumer.returncode == 0
     numbers = [json.loads(line.split()[-1])["n"] for line in consumer.text().splitlines()
                if '{"n"' in line]  # fmt: skip
@@ -120,7 +121,7 @@ def test_rpc_asks_and_prints_the_reply(tools, live):
         done = tools.run("produce", "-u", tools.ws, "-t", subject, "--rpc", "-m", '{"a": 1}')
         return done if done.code != 6 else None
 
-    done = wait_until(asked, 30, what="a reply")
+    done = wait_until(asked, START, what="a reply")
     assert (done.code, done.out) == (0, '{"a":1}\n')
     done = tools.run("produce", "-u", tools.nats, "-t", subject, "--rpc", "-m", "[2]")
     assert (done.code, done.out) == (0, "[2]\n")
@@ -144,12 +145,12 @@ async def test_rpc_without_reply_in_time_has_another(tools, live, side):
 
     async with connected(live.nats_url, name="test") as broker:
         await broker.subscribe("rpc.silent", ignore)
-        await broker.flush()
+        await broker.flush(DEADLINE)
         asking = tools.start(
             *("produce", "-u", getattr(tools, side), "-t", "rpc.silent", "--rpc"),
-            *("-m", "1", "--timeout", "0.5"),
+            *("-m", "1", "--timeout", "8"),
         )
-        await until(lambda: not asking.is_alive(), 30)
+        await until(lambda: not asking.is_alive(), START)
     assert asking.returncode == 5
     assert "TIMEOUT: " in asking.text()
     assert len(asked) == 1
