@@ -1,7 +1,7 @@
 """A feed: one topic in one process: its chain, its recent events, the sockets that are live.
 
-An event arrives encoded; here it is framed once and written to each socket, and events of
-one loop turn are joined into one write.
+An event arrives encoded; here it is framed once and written to each socket, and events that
+follow each other without a pause are joined into one write.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ RING_BYTES = 256 * 1024
 """Text kept in the ring of one topic."""
 RING_TOTAL_BYTES = 64 * 1024**2
 """Text kept in all rings together; beyond it each topic keeps just its last event."""
+JOIN_TURNS = 4
+"""Loop turns that may bring more before what waits is written."""
+JOIN_BYTES = 128 * 1024
+"""Text that is written without waiting for more."""
 FLUSH_BYTES = 512 * 1024
 """Text written to every socket at once; more goes at each socket's own pace."""
 
@@ -39,6 +43,7 @@ class Shared:
 
     Attributes:
         ring_bytes: text kept in all rings.
+        arrived: bytes of text that came since the last flush.
     """
 
     def __init__(self, history: History, metrics: Metrics, ring_events: int) -> None:
@@ -46,10 +51,17 @@ class Shared:
         self.metrics = metrics
         self.ring_events = ring_events
         self.ring_bytes = 0
+        self.arrived = 0
+        self._seen = 0
+        self._turns = 0
         self._flushing: list[Feed] = []
 
     def flush_soon(self, feed: Feed) -> None:
-        """Flush a feed at the end of this loop turn, in one call of the loop's for all of them."""
+        """Flush a feed once a loop turn brings nothing more, in one call for all of them.
+
+        Where an event is handled, the next ones have often been read already: written on their
+        own, the first of a burst would cost every socket a write.
+        """
         if not self._flushing:
             asyncio.get_running_loop().call_soon(self._flush)
         self._flushing.append(feed)
@@ -68,6 +80,12 @@ class Shared:
             tracing.delivered(events, sockets)
 
     def _flush(self) -> None:
+        if self._seen < self.arrived < JOIN_BYTES and self._turns < JOIN_TURNS:
+            self._seen = self.arrived
+            self._turns += 1
+            asyncio.get_running_loop().call_soon(self._flush)
+            return
+        self.arrived = self._seen = self._turns = 0
         feeds, self._flushing = self._flushing, []
         for feed in feeds:
             try:
@@ -162,10 +180,11 @@ class Feed:
         return delivery in self.tracked or delivery.socket in self.live
 
     def push(self, event: Event) -> None:
-        """Deliver an event that the chain let through, at the end of this loop turn."""
+        """Deliver an event that the chain let through, with those that follow at once."""
         if self.durable:
             self._remember(event)
         self._pending.append(event)
+        self.shared.arrived += len(event.text)
         if not self._flushing:
             self._flushing = True
             self.shared.flush_soon(self)

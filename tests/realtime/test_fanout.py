@@ -20,6 +20,7 @@ from realtime.broker import Broker, connected
 from realtime.delivery import AckPolicy
 from realtime.embedded import NatsServer
 from realtime.fanout import Fanout
+from realtime.feed import JOIN_BYTES, JOIN_TURNS
 from realtime.history import PAGE_EVENTS, History
 from realtime.layers import InProcessChannelLayer
 from realtime.protocol.exceptions import CloseCode, Unavailable
@@ -76,6 +77,36 @@ async def test_events_of_one_turn_are_one_write(world: World) -> None:
     await until(lambda: len(socket.frames) == 50)
     assert socket.writes < 10
     assert socket.sequences == list(range(1, 51))
+
+
+async def test_events_of_turns_that_follow_each_other_are_one_write(world: World) -> None:
+    socket = FakeSocket()
+    feed = (await world.join(socket)).feed
+    for number in range(1, JOIN_TURNS + 1):
+        feed.push(event(number, number - 1))
+        await asyncio.sleep(0)
+    assert socket.writes == 0
+    await turns()
+    assert (socket.writes, socket.sequences) == (1, list(range(1, JOIN_TURNS + 1)))
+
+
+async def test_events_that_never_pause_are_written_all_the_same(world: World) -> None:
+    socket = FakeSocket()
+    feed = (await world.join(socket)).feed
+    for number in range(1, 100):
+        feed.push(event(number, number - 1))
+        await asyncio.sleep(0)
+        assert number - len(socket.sequences) <= JOIN_TURNS + 1
+    await turns()
+    assert socket.sequences == list(range(1, 100))
+
+
+async def test_much_text_waits_for_no_more(world: World) -> None:
+    socket = FakeSocket()
+    feed = (await world.join(socket)).feed
+    feed.push(msgspec.structs.replace(event(1, 0), text=b"x" * JOIN_BYTES))
+    await asyncio.sleep(0)
+    assert socket.writes == 1
 
 
 async def test_event_of_another_topic_is_not_delivered(world: World) -> None:
