@@ -92,11 +92,6 @@ class Link:
             self._connecting = None
 
 
-def _heard(task: asyncio.Task[None]) -> None:
-    if not task.cancelled():
-        task.exception()
-
-
 MAX_POSTED = 1000
 """Posts that may wait; further ones are let go."""
 CLOSE_SECONDS = 1.0
