@@ -13,7 +13,7 @@ run: $(VENV)/.runtime ## Run the whole gateway on http://127.0.0.1:8000, with de
 	$(BIN)/python manage.py gateway --demo $(ARGS)
 
 test: $(VENV)/.development chromium ## Run every test
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.development ## Check style and imports
 	$(BIN)/ruff check .
