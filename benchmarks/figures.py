@@ -91,6 +91,7 @@ TARGETS: Sequence[Target] = (
         40.0,
         peer="channels, daphne",
     ),
+    Target("fanout-500", "fan-out, 500 sockets: 0.75 × the C send loop", 0.75, peer="C send loop"),
     Target(
         "fanout-alone",
         "fan-out, 500 sockets, event by event: 0.75 × the C send loop",
