@@ -8,16 +8,43 @@ Daphne's way, requests that are odd in any way too.
 
 from __future__ import annotations
 
+import errno
+import socket
 import time
 from typing import Any
 
+from twisted.internet import tcp
 from twisted.internet.interfaces import IAddress
+from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from .protocol.upgrade import parse_upgrade
+
+RESET = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT})
+"""Errors of a connection that is over."""
+
+
+class Accepted(tcp.Server):  # type: ignore[misc]
+    """A connection whose end is noticed also where it left bytes to read.
+
+    On an error uvloop has what came read once, and then watches the descriptor no more. Where
+    that read got the last bytes, and not the error behind them, nobody would hear of the end,
+    and the next write would raise.
+    """
+
+    def doRead(self) -> Any:
+        """Read once; say whether the connection is lost."""
+        lost = super().doRead()
+        if lost is None and self.connected and _error(self.socket) in RESET:
+            return CONNECTION_LOST
+        return lost
+
+
+def _error(connection: socket.socket) -> int:
+    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 class RequestChannel(HTTPChannel):  # type: ignore[misc]

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from daphne.server import Server
-from twisted.internet import defer, reactor
+from twisted.internet import defer, reactor, tcp
 
 from . import lifecycle
 from .compression import Compressor
@@ -28,7 +28,7 @@ from .conf import settings
 from .consumers import WRITER
 from .daphne_protocol import GatewayProtocol
 from .direct_socket import CompressingSocket, DirectSocket
-from .entrance import Entrance
+from .entrance import Accepted, Entrance
 from .inbound import InboundQueue
 from .metrics import Metrics
 from .runtime import get_runtime
@@ -41,6 +41,8 @@ BACKLOG = 4096
 retries."""
 CLOSE_TIMEOUT = 5
 """Seconds that the other side has to answer a close frame."""
+CHECK_SECONDS = 2
+"""Seconds until connections are looked at again, as in Daphne."""
 HANDSHAKE_TIMEOUT = 10
 """Seconds in which the application accepts."""
 REFUSALS = {
@@ -128,7 +130,18 @@ class GatewayServer(Server):  # type: ignore[misc]
         """Look for connections whose time is over; Daphne calls this every 2 seconds."""
         assert self._entrance is not None
         self._entrance.end_silent()
-        super().timeout_checker()
+        try:
+            super().timeout_checker()
+        except Exception:
+            # Daphne would look no more, for none of them.
+            logger.exception("looking for silent connections failed")
+            reactor.callLater(CHECK_SECONDS, self.timeout_checker)
+
+    def listen_success(self, port: Any) -> None:
+        """Have what a port accepts notice its end."""
+        if getattr(port, "transport", None) is tcp.Server:
+            port.transport = Accepted
+        super().listen_success(port)
 
     def kill_all_applications(self) -> defer.Deferred[None]:
         """Drain before Daphne's reactor stops."""
